@@ -1,0 +1,46 @@
+"""See, touch and check every number of one SFT training step.
+
+`sft_microbatch_train_step` is the step; `trace_step` runs it and keeps every intermediate; the
+views draw a trace; `StepExplorer` makes the drawing one that can be touched.
+"""
+
+from importlib import import_module
+
+from sftviz.batch import Batch, load_batch
+from sftviz.drawing import Drawing
+from sftviz.examples import WORKED_EXAMPLE
+from sftviz.stages import Stage, tell
+from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
+from sftviz.views import gradient_formula, gradient_table, key_formula, step_flow, token_table
+
+# Widgets are loaded on first use: a script that only trains or draws never pays for them.
+_LAZY = {"StepExplorer": "sftviz.explorers.step_explorer"}
+
+__all__ = [
+    "WORKED_EXAMPLE",
+    "Batch",
+    "Drawing",
+    "Stage",
+    "StepExplorer",
+    "StepTrace",
+    "gradient_formula",
+    "gradient_table",
+    "key_formula",
+    "load_batch",
+    "masked_normalize",
+    "sft_microbatch_train_step",
+    "step_flow",
+    "tell",
+    "token_table",
+    "trace_step",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sftviz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

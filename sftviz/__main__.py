@@ -1,0 +1,139 @@
+"""`python -m sftviz`: the step, drawn in a terminal."""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from typing import NoReturn
+
+import torch
+
+from sftviz.batch import Batch, load_batch, matrix
+from sftviz.examples import WORKED_EXAMPLE
+from sftviz.views import WIDTH, step_flow
+
+_DESCRIPTION = """\
+Draw one SFT microbatch train step: mask the log-probs, sum them, negate, divide by G,
+divide by G again, backward. Without options: the worked example (B = 2, S = 4, G = 2)."""
+
+_EXAMPLES = """\
+examples:
+  python -m sftviz -G 4
+      the worked example with four microbatches in a window: each gradient is now -1/16
+  python -m sftviz --log-probs "-0.5 -0.3; -0.4 -0.6" --mask "1 0; 1 1"
+      two sequences of two tokens; the second token of the first is masked
+  python -m sftviz --from batch.json --save flow.svg
+      a batch of your own, as a picture; the file holds, by name, policy_log_probs and
+      response_mask, and if you like gradient_accumulation_steps, normalize_constant, tokens
+
+Log-probs are in nats, at most 0: log_softmax(logits), at the label of each token."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"sftviz: {message}\n")  # one line: the usage is a --help away
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw what the arguments ask for; return the exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(_join(sys.argv[1:] if argv is None else argv))
+    sys.stdout.reconfigure(encoding="utf-8")  # a Windows pipe would refuse the box drawing
+    try:
+        batch = _batch(arguments)
+        drawing = step_flow(batch.trace(), batch.tokens, _width(arguments))
+        if arguments.save:
+            print(f"{drawing.save(arguments.save)}: {drawing.alt}")
+        else:
+            print(drawing)
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}.")
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m sftviz",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rows = 'rows of numbers, ";" between rows, or a JSON list of lists'
+    parser.add_argument("--log-probs", metavar="ROWS", help=f"policy_log_probs: {rows}")
+    parser.add_argument(
+        "--mask", metavar="ROWS", help="response_mask, likewise: 1 = response token, 0 = masked"
+    )
+    parser.add_argument(
+        "-G",
+        "--gradient-accumulation-steps",
+        type=int,
+        metavar="G",
+        help="microbatches of one optimizer step",
+    )
+    parser.add_argument(
+        "--normalize-constant", type=float, metavar="C", help="divides the masked sum"
+    )
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="read the batch from a .json, .pt or .npz"
+    )
+    parser.add_argument(
+        "--save", metavar="FILE", help="write a .svg, .png, .pdf or .txt instead of printing"
+    )
+    parser.add_argument(
+        "--width", type=int, help="cells to fit; as wide as the terminal if left out"
+    )
+    return parser
+
+
+def _join(argv: list[str]) -> list[str]:
+    """Join an option to rows that begin with a minus, which would pass for an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] == "--log-probs":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _batch(arguments: argparse.Namespace) -> Batch:
+    batch = load_batch(arguments.source) if arguments.source else WORKED_EXAMPLE
+    if arguments.log_probs is not None:
+        log_probs = _rows("--log-probs", arguments.log_probs)
+        batch = replace(
+            batch, policy_log_probs=log_probs, response_mask=torch.ones_like(log_probs), tokens=None
+        )
+    if arguments.mask is not None:
+        batch = replace(batch, response_mask=_rows("--mask", arguments.mask))
+    if arguments.gradient_accumulation_steps is not None:
+        batch = replace(batch, gradient_accumulation_steps=arguments.gradient_accumulation_steps)
+    if arguments.normalize_constant is not None:
+        batch = replace(batch, normalize_constant=arguments.normalize_constant)
+    return batch
+
+
+def _rows(option: str, text: str) -> torch.Tensor:
+    if text.lstrip().startswith("["):
+        try:
+            return matrix(option, json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{option} is no JSON list of lists: {error}.") from error
+    rows = [re.split(r"[\s,]+", row.strip(" ,\n\t")) for row in re.split(r"[;\n]", text)]
+    try:
+        return matrix(option, rows)
+    except ValueError as error:
+        raise ValueError(f'{error} Or write them as "-0.5 -0.3; -0.4 -0.6".') from error
+
+
+def _width(arguments: argparse.Namespace) -> int:
+    if arguments.width is not None:
+        return arguments.width
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""A scene as SVG: one class a tone, one group a value, so that a stylesheet gives all its looks.
+
+`draw` returns a picture that stands alone, in light colours. `markup` returns the same elements for
+a page that brings its own stylesheet. Nothing in either has an id, so that many can share a page.
+"""
+
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+
+from wcwidth import width as cells
+
+from sftviz.scene import Arrow, Frame, Glyphs, Mark, Node
+from sftviz.theme import GROUND, HATCH, TONES, Mode, paint
+
+CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
+MARGIN = 8  # px around the scene
+_INSET = 1.5  # px between a value's frame and the row it stands in
+FONT = "'DejaVu Sans Mono',Menlo,'Cascadia Mono',Consolas,ui-monospace,monospace"
+TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
+
+
+def draw(scene: Node, mode: Mode = "light") -> str:
+    """Draw a scene as a whole SVG document."""
+    return markup(scene, style=f"<style>{rules()}{_colours(mode)}</style>")
+
+
+def markup(scene: Node, style: str = "") -> str:
+    """Draw a scene as an `<svg>` element without colours of its own."""
+    width = scene.width * CELL_WIDTH + 2 * MARGIN
+    height = scene.height * CELL_HEIGHT + 2 * MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="sftviz" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}">{style}<rect class="ground" width="100%" height="100%"/>'
+        f'<g transform="translate({MARGIN} {MARGIN})">{"".join(_elements(scene))}</g></svg>'
+    )
+
+
+def rules() -> str:
+    """The stylesheet's part that has no colours: fonts and line widths."""
+    return (
+        f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
+        f".sftviz .title text{{font:600 14px {TITLE_FONT}}}"
+        ".sftviz .hatch,.sftviz .arrow{fill:none}"
+        ".sftviz .arrow{stroke-width:1.5}"
+    )
+
+
+def _colours(mode: Mode) -> str:
+    css = f".sftviz .ground{{fill:{GROUND[mode]}}}.sftviz .hatch{{stroke:{HATCH[mode]}}}"
+    for tone in TONES:
+        colour = paint(tone, mode)
+        css += f".sftviz .{tone} text{{fill:{colour.ink}}}"
+        if colour.edge != "none":
+            css += f".sftviz .{tone} :is(rect,.arrow){{fill:{colour.fill};stroke:{colour.edge}}}"
+    return css
+
+
+def _elements(scene: Node) -> Iterator[str]:
+    for (tone, key), marks in groupby(scene.marks(), lambda mark: (mark.tone, _key(mark))):
+        data = f' data-key="{escape(key)}"' if key else ""
+        yield f'<g class="{tone}"{data}>{"".join(map(_element, marks))}</g>'
+
+
+def _key(mark: Mark) -> str | None:
+    return None if isinstance(mark, Arrow) else mark.key
+
+
+def _element(mark: Mark) -> str:
+    match mark:
+        case Glyphs(x, y, text, tone):
+            # The length makes the text fill its cells in whatever font the reader has.
+            length = f' textLength="{cells(text) * CELL_WIDTH}"' if tone != "title" else ""
+            baseline = y * CELL_HEIGHT + 15
+            return f'<text x="{x * CELL_WIDTH}" y="{baseline}"{length}>{escape(text)}</text>'
+        case Frame(x, y, width, 1, tone):
+            left, top = x * CELL_WIDTH + 0.5, y * CELL_HEIGHT + _INSET
+            right, bottom = left + width * CELL_WIDTH - 1, top + CELL_HEIGHT - 2 * _INSET
+            rect = _rect(left, top, right, bottom, 9 if tone == "badge" else 4)
+            return rect + (_hatch(left, top, right, bottom) if tone == "masked" else "")
+        case Frame(x, y, width, height):
+            return _rect(
+                (x + 0.5) * CELL_WIDTH,
+                (y + 0.5) * CELL_HEIGHT,
+                (x + width - 0.5) * CELL_WIDTH,
+                (y + height - 0.5) * CELL_HEIGHT,
+                9,
+            )
+        case Arrow(x, y, length):
+            left = (x + 0.5) * CELL_WIDTH
+            top, tip = (y + 0.5) * CELL_HEIGHT, (y + length + 0.5) * CELL_HEIGHT
+            return f'<path class="arrow" d="M{left:g} {top:g}V{tip - 1:g}m-4 -5l4 5l4 -5"/>'
+
+
+def _rect(left: float, top: float, right: float, bottom: float, radius: int) -> str:
+    return (
+        f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" '
+        f'rx="{radius}"/>'
+    )
+
+
+def _hatch(left: float, top: float, right: float, bottom: float) -> str:
+    """Diagonal lines across a frame, each clipped to it by arithmetic: a pattern needs an id."""
+    height, lines = bottom - top, []
+    start = left - height + 6
+    while start < right - 1:
+        x0, y0 = max(start, left + 1), bottom - max(0.0, left + 1 - start)
+        x1 = min(start + height, right - 1)
+        y1 = top + max(0.0, start + height - (right - 1))
+        lines.append(f"M{x0:g} {y0:g}L{x1:g} {y1:g}")
+        start += 7
+    return f'<path class="hatch" d="{"".join(lines)}"/>'

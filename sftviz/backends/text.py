@@ -1,0 +1,53 @@
+"""A scene as lines of Unicode text: for terminals, for screen readers, for tests that compare."""
+
+from wcwidth import iter_graphemes
+from wcwidth import width as cells
+
+from sftviz.scene import Arrow, Frame, Glyphs, Node
+from sftviz.theme import TONES
+
+
+def draw(scene: Node) -> str:
+    """Draw a scene as text, one line a row of cells, without trailing blanks.
+
+    >>> from sftviz.scene import Card, Cell, Row, Text
+    >>> print(draw(Card(Row((Text("loss ="), Cell("1.4", 7, "loss")), gap=1))))
+    ╭────────────────╮
+    │ loss = [  1.4] │
+    ╰────────────────╯
+    """
+    canvas = [[" "] * scene.width for _ in range(scene.height)]
+    for mark in scene.marks():
+        match mark:
+            case Glyphs(x, y, text):
+                _write(canvas[y], x, text)
+            case Frame(x, y, width, 1, tone):
+                canvas[y][x], canvas[y][x + width - 1] = TONES[tone].flanks
+            case Frame(x, y, width, height):
+                edge = "─" * (width - 2)
+                _write(canvas[y], x, f"╭{edge}╮")
+                _write(canvas[y + height - 1], x, f"╰{edge}╯")
+                for line in canvas[y + 1 : y + height - 1]:
+                    line[x] = line[x + width - 1] = "│"
+            case Arrow(x, y, length):
+                canvas[y][x], canvas[y + length][x] = "┬", "▼"
+                for line in canvas[y + 1 : y + length]:
+                    line[x] = "│"
+    return "\n".join("".join(line).rstrip() for line in canvas)
+
+
+def _write(line: list[str], x: int, text: str) -> None:
+    if text.isascii():
+        line[x : x + len(text)] = text
+        return
+    start = x
+    for grapheme in iter_graphemes(text):
+        width = cells(grapheme)
+        if width == 0 and x > start:  # it rides on the character before it
+            line[x - 1] += grapheme
+        elif width == 0:
+            line[x] = grapheme + line[x]
+        else:
+            line[x] = grapheme
+            line[x + 1 : x + width] = [""] * (width - 1)  # a wide character fills these too
+            x += width

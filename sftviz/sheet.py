@@ -1,0 +1,184 @@
+"""The parts that pictures of a trace are made of: grids of tokens, formulas, results.
+
+A `Sheet` says what of a trace is shown and how wide everything is, once for a whole picture, so
+that a token keeps its column in every grid of it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from sftviz.formatting import number, token_label
+from sftviz.scene import Cell, Node, Placed, Row, Text
+from sftviz.stages import Term
+from sftviz.step import StepTrace
+
+Tokens = Sequence[Sequence[str]]  # B rows of S
+
+TONES = {
+    "policy_log_probs": "response",
+    "response_mask": "response",
+    "num_tokens": "response",
+    "masked_log_probs": "response",
+    "masked_sum": "masked_sum",
+    "loss": "loss",
+    "scaled_loss": "scaled_loss",
+    "grad": "gradient",
+    "gradient_accumulation_steps": "knob",
+    "normalize_constant": "knob",
+}
+TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")  # each (B, S)
+
+CELL = 10  # at least: a gradient of −0.01562 fits, so columns stay where they are while G moves
+SUMS = 10  # the row sums beside a grid
+MAX_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What is shown of a trace. None in `rows` or `columns` stands for those left out."""
+
+    trace: StepTrace
+    tokens: Tokens | None
+    rows: tuple[int | None, ...]
+    columns: tuple[int | None, ...]
+    texts: dict[str, str]  # the shown values, written, by key: `grad[1,3]`
+    cell: int  # the width of a cell
+
+    @property
+    def grid_width(self) -> int:
+        """The width of a grid with its row sums."""
+        return len(self.columns) * (self.cell + 1) + SUMS
+
+    @property
+    def left_out(self) -> str:
+        """What is not shown, in words; empty where everything is."""
+        B, S = self.trace.policy_log_probs.shape
+        shown = [sum(place is not None for place in places) for places in (self.rows, self.columns)]
+        if shown == [B, S]:
+            return ""
+        return f"{shown[0]} of {B} rows, {shown[1]} of {S} tokens shown; sums are over all"
+
+
+def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX_ROWS) -> Sheet:
+    """Choose the rows and columns of a trace that a width in cells has room for.
+
+    Raises:
+        ValueError: there is not one string for each token.
+    """
+    check_tokens(trace, tokens)
+    B, S = trace.policy_log_probs.shape
+    rows = elide(B, max_rows)
+    # The narrowest cells first: what they have room for says how wide they must be.
+    columns = elide(S, _room(width, 4))
+    cell = max(map(len, _write(trace, rows, columns).values())) + 2
+    cell = max(cell, min(CELL, _cell_for(width, S)))
+    columns = elide(S, _room(width, cell))
+    return Sheet(trace, tokens, rows, columns, _write(trace, rows, columns), cell)
+
+
+def check_tokens(trace: StepTrace, tokens: Tokens | None) -> None:
+    """Refuse tokens that are not one string for each log-prob."""
+    B, S = trace.policy_log_probs.shape
+    if tokens is None or (len(tokens) == B and all(len(row) == S for row in tokens)):
+        return
+    lengths = ", ".join(str(len(row)) for row in tokens)
+    raise ValueError(
+        f"tokens has {len(tokens)} rows of {lengths} strings but policy_log_probs has shape "
+        f"{(B, S)}: give one string per token."
+    )
+
+
+def _room(width: int, cell: int) -> int:
+    """How many columns fit."""
+    return max(3, (width - SUMS) // (cell + 1))
+
+
+def _cell_for(width: int, count: int) -> int:
+    """How wide a cell may be if that many columns are to fit."""
+    return (width - SUMS) // count - 1
+
+
+def elide(count: int, room: int) -> tuple[int | None, ...]:
+    """The places shown of `count`: all if there is room, else the first ones and the last."""
+    if count <= room:
+        return tuple(range(count))
+    return (*range(room - 2), None, count - 1)
+
+
+def _write(
+    trace: StepTrace, rows: tuple[int | None, ...], columns: tuple[int | None, ...]
+) -> dict[str, str]:
+    """Write the values shown of each token field."""
+    shown_rows = [row for row in rows if row is not None]
+    shown_columns = [column for column in columns if column is not None]
+    return {
+        f"{field}[{row},{column}]": number(+entry)  # +True is 1
+        for field in TOKEN_FIELDS
+        for row, entries in zip(
+            shown_rows, getattr(trace, field)[shown_rows][:, shown_columns].tolist(), strict=True
+        )
+        for column, entry in zip(shown_columns, entries, strict=True)
+    }
+
+
+def grid(sheet: Sheet, field: str) -> list[Node]:
+    """The shown values of a token field, a line a row; those of masked tokens in their own tone."""
+
+    def cell(row: int, column: int) -> Node:
+        is_response = sheet.texts[f"response_mask[{row},{column}]"] == "1"
+        key = f"{field}[{row},{column}]"
+        tone = TONES[field] if is_response else "masked"
+        return Cell(sheet.texts[key], sheet.cell, tone, key)
+
+    return [_line(sheet, row, cell) for row in sheet.rows]
+
+
+def labels(sheet: Sheet, row: int) -> Node:
+    """The tokens of a row, each above its column, flush right as the values are."""
+
+    def label(row: int, column: int) -> Node:
+        text = token_label(sheet.tokens[row][column], sheet.cell - 1)
+        label = Text(f"{text} ", "muted", f"tokens[{row},{column}]")
+        return Placed(label, sheet.cell, "right")
+
+    return _line(sheet, row, label)
+
+
+def row_sums(sheet: Sheet, field: str) -> list[Node]:
+    """The sum of each shown row of a token field, over all its tokens."""
+    sums = getattr(sheet.trace, field).cpu().double().sum(1).tolist()
+    return [
+        Text("") if row is None else Text(f"Σ {number(sums[row])}", "muted", f"{field}[{row},:]")
+        for row in sheet.rows
+    ]
+
+
+def _line(sheet: Sheet, row: int | None, node: Callable[[int, int], Node]) -> Node:
+    if row is None:
+        return Text("⋮", "muted")
+    return Row(
+        tuple(
+            Text("⋯", "muted") if column is None else node(row, column) for column in sheet.columns
+        ),
+        gap=1,
+    )
+
+
+def formula(terms: Iterable[Term], width: int, note: str = "") -> list[Node]:
+    """A formula or a line of code, each quantity in its own tone, wrapped to a width."""
+    texts = [Text(term.text, _tone(term), term.key) for term in terms]
+    if note:
+        texts.append(Text(f"  {note}", "muted"))
+    lines: list[list[Node]] = [[]]
+    room = width
+    for text in texts:
+        if text.width > room and lines[-1]:
+            lines.append([Text(" " * 4)])
+            room = width - 4
+        lines[-1].append(text)
+        room -= text.width
+    return [Row(tuple(line)) for line in lines]
+
+
+def _tone(term: Term) -> str:
+    return TONES[term.key.partition("[")[0]] if term.key else "ink"

@@ -1,0 +1,182 @@
+"""One training step of supervised fine-tuning, and a record of one run of it.
+
+The arithmetic is the six lines of `_step`. The function that trains and the trace that is drawn
+both run them; the gradient is whatever autograd leaves, never a formula. Needs torch alone.
+
+The function is the one that Stanford's CS336 (assignment 5, 2025) asks for. It divides the sum over
+the response tokens by G², which is the mean over a window's sequences only where B = G: see
+`docs/cheatsheet.md`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sftviz.validate import check_constant, check_gradient, check_mask, check_step, check_tensor
+
+
+def _step(policy_log_probs: Tensor, response_mask: Tensor, G: int, normalize_constant: float):
+    num_tokens = response_mask.sum()
+    # Selecting, not multiplying: NaN * 0 is NaN, and a masked position may hold anything.
+    masked_log_probs = torch.where(response_mask, policy_log_probs, 0)  # (B, S)
+    masked_sum = _sum(masked_log_probs) / normalize_constant
+    loss = -masked_sum / G
+    scaled_loss = loss / G
+    scaled_loss.backward()
+    return num_tokens, masked_log_probs, masked_sum, loss, scaled_loss
+
+
+def _sum(tensor: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    # At least float32: a running bfloat16 sum of -1s stalls at -256, a float16 one overflows.
+    return tensor.sum(dim=dim, dtype=torch.promote_types(tensor.dtype, torch.float32))
+
+
+def sft_microbatch_train_step(
+    policy_log_probs: Tensor,
+    response_mask: Tensor,
+    gradient_accumulation_steps: int,
+    normalize_constant: float = 1.0,
+) -> tuple[Tensor, dict[str, int | Tensor]]:
+    """Compute the SFT loss of one microbatch and backpropagate it.
+
+        masked_sum  = Σ policy_log_probs over response tokens / normalize_constant
+        loss        = -masked_sum / G
+        scaled_loss = loss / G          backward() is called on this
+
+    Gradients add up over calls, as `backward()` always does: zero them after the optimizer's step.
+    They hang on `policy_log_probs.grad` if that is a leaf, else on the parameters it came from.
+
+    Args:
+        policy_log_probs: (B, S) floating point, log-probability of each token, in nats. Must
+            require grad. What stands at masked positions is never read, NaN and inf included.
+        response_mask: (B, S) bool, or exact 0/1 of any dtype; 1 = response token.
+        gradient_accumulation_steps: int G >= 1, the microbatches of one optimizer step.
+        normalize_constant: finite number > 0 that divides the masked sum.
+
+    Returns:
+        scaled_loss: detached scalar, at least float32. 0 where every token is masked.
+        metadata: `num_tokens` (int, response tokens) and `masked_sum` (detached scalar).
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type, shape or value.
+        RuntimeError: called where gradients are switched off.
+
+    Example:
+        >>> log_probs = torch.tensor([[-0.5, -0.3, -0.8, -0.2],
+        ...                           [-0.4, -0.6, -0.3, -0.5]], requires_grad=True)
+        >>> mask = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]])
+        >>> loss, metadata = sft_microbatch_train_step(log_probs, mask, 2)
+        >>> loss, metadata
+        (tensor(0.7000), {'num_tokens': 7, 'masked_sum': tensor(-2.8000)})
+        >>> log_probs.grad
+        tensor([[-0.2500, -0.2500,  0.0000, -0.2500],
+                [-0.2500, -0.2500, -0.2500, -0.2500]])
+    """
+    mask = check_step(
+        policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant
+    )
+    check_gradient(policy_log_probs)
+    num_tokens, _, masked_sum, _, scaled_loss = _step(
+        policy_log_probs, mask, gradient_accumulation_steps, normalize_constant
+    )
+    metadata = {"num_tokens": num_tokens.item(), "masked_sum": masked_sum.detach()}
+    return scaled_loss.detach(), metadata
+
+
+def masked_normalize(
+    tensor: Tensor,
+    mask: Tensor,
+    normalize_constant: float = 1.0,
+    dim: int | tuple[int, ...] | None = None,
+) -> Tensor:
+    """Sum a tensor where the mask is 1, and divide by a constant.
+
+    Call it with keywords: the order of its arguments differs between the places it is found in.
+
+    Args:
+        tensor: any shape. What stands at masked positions is never read.
+        mask: same shape, bool or exact 0/1 of any dtype.
+        normalize_constant: finite number > 0.
+        dim: the dimension or dimensions summed over; None sums over all.
+
+    Returns:
+        The sum, at least float32, of the tensor's shape without `dim`.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type, shape or value.
+
+    Example:
+        >>> tensor = torch.tensor([[1.0, 2.0], [3.0, float("nan")]])
+        >>> mask = torch.tensor([[1, 1], [1, 0]])
+        >>> masked_normalize(tensor=tensor, mask=mask, normalize_constant=2.0, dim=1)
+        tensor([1.5000, 1.5000])
+    """
+    check_tensor("tensor", tensor)
+    mask = check_mask("mask", mask, "tensor", tensor)
+    check_constant(normalize_constant)
+    return _sum(torch.where(mask, tensor, 0), dim) / normalize_constant
+
+
+@dataclass(frozen=True, eq=False)
+class StepTrace:
+    """Everything that one run of the step read, computed and left behind.
+
+    Every number in a picture, a formula or a caption is read from here. Tensors are detached and
+    on the device of the inputs; the scalars are 0-d tensors of the dtype they were computed in.
+    """
+
+    policy_log_probs: Tensor  # (B, S)
+    response_mask: Tensor  # (B, S) bool
+    gradient_accumulation_steps: int
+    normalize_constant: float
+    num_tokens: int
+    masked_log_probs: Tensor  # (B, S)
+    masked_sum: Tensor  # ()
+    loss: Tensor  # ()
+    scaled_loss: Tensor  # ()
+    grad: Tensor  # (B, S), the leaf's gradient, as autograd left it
+
+
+def trace_step(
+    policy_log_probs: Tensor,
+    response_mask: Tensor,
+    gradient_accumulation_steps: int,
+    normalize_constant: float = 1.0,
+) -> StepTrace:
+    """Run the step on a fresh leaf and keep every intermediate.
+
+    The arguments are those of `sft_microbatch_train_step`, with two liberties: the log-probs need
+    not require grad, since a copy of them is the leaf, and it may be called under `no_grad`.
+    Nothing that the caller holds is changed, no gradient of theirs included.
+
+    Example:
+        >>> log_probs = torch.tensor([[-0.5, -0.3, -0.8]])
+        >>> mask = torch.tensor([[0, 1, 1]])
+        >>> trace = trace_step(log_probs, mask, gradient_accumulation_steps=4)
+        >>> trace.num_tokens, trace.masked_sum, trace.scaled_loss
+        (2, tensor(-1.1000), tensor(0.0688))
+        >>> trace.grad
+        tensor([[ 0.0000, -0.0625, -0.0625]])
+    """
+    mask = check_step(
+        policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant
+    )
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = policy_log_probs.detach().clone().requires_grad_()
+        mask = mask.clone()
+        num_tokens, masked_log_probs, masked_sum, loss, scaled_loss = _step(
+            leaf, mask, gradient_accumulation_steps, normalize_constant
+        )
+    return StepTrace(
+        policy_log_probs=leaf.detach(),
+        response_mask=mask,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        normalize_constant=float(normalize_constant),
+        num_tokens=num_tokens.item(),
+        masked_log_probs=masked_log_probs.detach(),
+        masked_sum=masked_sum.detach(),
+        loss=loss.detach(),
+        scaled_loss=scaled_loss.detach(),
+        grad=leaf.grad,
+    )

@@ -1,0 +1,66 @@
+"""What each tone looks like: its ink, fill and edge in light and in dark, its flanks in text.
+
+A tone is a meaning. Colours are named here and nowhere else. Every ink has a contrast of at least
+4.5 : 1 against its own fill and against the ground, every edge of a value's frame 3 : 1 against the
+ground. Meaning never rests on colour: masked values are also hatched, and flanked by `░` in text.
+Needs the standard library alone.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["light", "dark"]
+
+
+@dataclass(frozen=True)
+class Paint:
+    """CSS colours: of letters, of the area behind them, and of the line around it."""
+
+    ink: str
+    fill: str
+    edge: str
+
+
+@dataclass(frozen=True)
+class Tone:
+    """One meaning's looks. `flanks` stand left and right of a value in a text drawing."""
+
+    light: Paint
+    dark: Paint
+    flanks: str = "[]"
+
+
+TONES = {
+    "ink": Tone(Paint("#1f2937", "none", "none"), Paint("#e6e8eb", "none", "none")),
+    "title": Tone(Paint("#111827", "none", "none"), Paint("#f4f5f7", "none", "none")),
+    "muted": Tone(Paint("#596273", "none", "#8791a0"), Paint("#a8b0bd", "none", "#7d8797")),
+    "code": Tone(Paint("#596273", "none", "none"), Paint("#a8b0bd", "none", "none")),
+    "card": Tone(Paint("#1f2937", "#ffffff", "#d8dee6"), Paint("#e6e8eb", "#1b1f25", "#3a424e")),
+    "badge": Tone(
+        Paint("#ffffff", "#1f2937", "#1f2937"), Paint("#111827", "#dfe3e8", "#dfe3e8"), "()"
+    ),
+    "response": Tone(
+        Paint("#0a559b", "#e1effb", "#3a80bf"), Paint("#b9dcfb", "#12314d", "#5b9fd8")
+    ),
+    "masked": Tone(
+        Paint("#596273", "#f3f4f6", "#858f9d"), Paint("#a8b0bd", "#22272e", "#78828f"), "░░"
+    ),
+    "knob": Tone(Paint("#08693f", "#dff4e8", "#2b9567"), Paint("#a5e6c6", "#11392a", "#4fb98a")),
+    "masked_sum": Tone(
+        Paint("#5a2fae", "#eee8fb", "#8468cb"), Paint("#d6c8fb", "#2f2352", "#9d85de")
+    ),
+    "loss": Tone(Paint("#824a00", "#fdf0d3", "#b0770f"), Paint("#f6d693", "#3f2e0c", "#c9983a")),
+    "scaled_loss": Tone(
+        Paint("#9c2f0c", "#fde6dc", "#d2602c"), Paint("#fbc2a8", "#482012", "#dd7a4d")
+    ),
+    "gradient": Tone(
+        Paint("#951a6f", "#fbe5f3", "#c24a9b"), Paint("#f7bfe2", "#461a39", "#d673b5")
+    ),
+}
+GROUND = {"light": "#f6f8fa", "dark": "#14171b"}
+HATCH = {"light": "#ccd2da", "dark": "#3d4550"}
+
+
+def paint(tone: str, mode: Mode) -> Paint:
+    """The colours of a tone in a mode."""
+    return getattr(TONES[tone], mode)
