@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -44,14 +45,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         batch = _batch(arguments)
         drawing = step_flow(batch.trace(), batch.tokens, _width(arguments))
-        if arguments.save:
-            print(f"{drawing.save(arguments.save)}: {drawing.alt}")
-        else:
-            print(drawing)
+        said = f"{drawing.save(arguments.save)}: {drawing.alt}" if arguments.save else drawing
     except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}.")
-    except (TypeError, ValueError) as error:
+        parser.error(f"{error.filename or arguments.save}: {error.strerror}.")
+    except (TypeError, ValueError, OverflowError) as error:
         parser.error(str(error))
+    try:
+        print(said, flush=True)
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain of it at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -107,7 +107,7 @@ def matrix(name: str, rows: Tensor | Sequence[Sequence[float]]) -> Tensor:
         return rows
     try:
         floats = [[float(entry) for entry in row] for row in rows]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"{name} must be rows of numbers, such as [[-0.5, -0.3], [-0.4, -0.6]]."
         ) from None

@@ -4,6 +4,8 @@ import torch
 
 from sftviz.batch import Batch
 
+NAN = float("nan")
+
 WORKED_EXAMPLE = Batch(
     policy_log_probs=torch.tensor([[-0.5, -0.3, -0.8, -0.2], [-0.4, -0.6, -0.3, -0.5]]),
     response_mask=torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]]),
@@ -11,3 +13,49 @@ WORKED_EXAMPLE = Batch(
     # "Why?" is the user's turn in the middle of the model's: the one token that is masked.
     tokens=(("Yes", ".", "Why?", "Because"), ("The", "sky", "is", "blue")),
 )
+
+PRESETS = {
+    "worked example": WORKED_EXAMPLE,
+    "B = 3, G = 4": Batch(
+        policy_log_probs=torch.tensor(
+            [[-1.2, -0.4, -0.1, -0.7], [-2.1, -0.9, -0.3, -0.2], [-0.6, -1.5, -0.8, -0.4]]
+        ),
+        response_mask=torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 0]]),
+        gradient_accumulation_steps=4,
+    ),
+    "long prompt": Batch(
+        policy_log_probs=torch.tensor(
+            [[-3.2, -1.1, -2.4, -0.6, -1.9, -0.3, -0.1], [-2.8, -0.7, -3.1, -1.4, -0.9, -0.2, -0.4]]
+        ),
+        response_mask=torch.tensor([[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1]]),
+        gradient_accumulation_steps=2,
+        tokens=(
+            ("What", "is", "two", "plus", "two?", "Four", "."),
+            ("Name", "the", "largest", "ocean", ".", "Pacific", "."),
+        ),
+    ),
+    "padding": Batch(
+        policy_log_probs=torch.tensor(
+            [[-0.9, -0.2, -0.5, -0.1, -0.3], [-1.4, -0.6, -9.2, -9.2, -9.2]]
+        ),
+        response_mask=torch.tensor([[0, 1, 1, 1, 1], [0, 1, 0, 0, 0]]),
+        gradient_accumulation_steps=2,
+        tokens=(("Hi", "How", "are", "you", "?"), ("Bye", "!", "<pad>", "<pad>", "<pad>")),
+    ),
+    "several turns": Batch(
+        policy_log_probs=torch.tensor([[-1.1, -0.4, -0.2, -2.3, -1.7, -0.5, -0.3]]),
+        response_mask=torch.tensor([[0, 1, 1, 0, 0, 1, 1]]),
+        gradient_accumulation_steps=2,
+        tokens=(("Hi", "Hello", "!", "Who", "?", "Me", "."),),
+    ),
+    "all masked": Batch(
+        policy_log_probs=torch.tensor([[-0.5, -0.3, -0.8], [-0.4, -0.6, -0.3]]),
+        response_mask=torch.zeros(2, 3),
+        gradient_accumulation_steps=2,
+    ),
+    "NaN under the mask": Batch(
+        policy_log_probs=torch.tensor([[NAN, -0.3, -0.8], [-0.4, NAN, -float("inf")]]),
+        response_mask=torch.tensor([[0, 1, 1], [1, 0, 0]]),
+        gradient_accumulation_steps=2,
+    ),
+}

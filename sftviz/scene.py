@@ -194,6 +194,6 @@ class Flow:
     def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
         for index, card in enumerate(self.cards):
             yield from card.marks(x, y)
-            y += card.height
-            if index + 1 < len(self.cards):
+            if index:  # over the edges of both cards
                 yield Arrow(x + 3, y - 1, 1)
+            y += card.height

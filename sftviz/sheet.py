@@ -6,6 +6,7 @@ that a token keeps its column in every grid of it.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from reprlib import repr as brief
 
 from sftviz.formatting import number, token_label
 from sftviz.scene import Cell, Node, Placed, Row, Text
@@ -29,7 +30,7 @@ TONES = {
 TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")  # each (B, S)
 
 CELL = 10  # at least: a gradient of −0.01562 fits, so columns stay where they are while G moves
-SUMS = 10  # the row sums beside a grid
+SUMS = 10  # at least: the row sums beside a grid
 MAX_ROWS = 8
 
 
@@ -42,12 +43,13 @@ class Sheet:
     rows: tuple[int | None, ...]
     columns: tuple[int | None, ...]
     texts: dict[str, str]  # the shown values, written, by key: `grad[1,3]`
+    sums: dict[int, str]  # of the masked log-probs of each shown row, written
     cell: int  # the width of a cell
 
     @property
     def grid_width(self) -> int:
         """The width of a grid with its row sums."""
-        return len(self.columns) * (self.cell + 1) + SUMS
+        return len(self.columns) * (self.cell + 1) + _sums_width(self.sums)
 
     @property
     def left_out(self) -> str:
@@ -68,34 +70,35 @@ def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX
     check_tokens(trace, tokens)
     B, S = trace.policy_log_probs.shape
     rows = elide(B, max_rows)
+    sums = _write_sums(trace, rows)
+    width -= _sums_width(sums)
     # The narrowest cells first: what they have room for says how wide they must be.
-    columns = elide(S, _room(width, 4))
+    columns = elide(S, width // 5)
     cell = max(map(len, _write(trace, rows, columns).values())) + 2
-    cell = max(cell, min(CELL, _cell_for(width, S)))
-    columns = elide(S, _room(width, cell))
-    return Sheet(trace, tokens, rows, columns, _write(trace, rows, columns), cell)
+    cell = max(cell, min(CELL, width // S - 1))
+    columns = elide(S, width // (cell + 1))
+    return Sheet(trace, tokens, rows, columns, _write(trace, rows, columns), sums, cell)
 
 
 def check_tokens(trace: StepTrace, tokens: Tokens | None) -> None:
     """Refuse tokens that are not one string for each log-prob."""
-    B, S = trace.policy_log_probs.shape
-    if tokens is None or (len(tokens) == B and all(len(row) == S for row in tokens)):
+    if tokens is None:
         return
-    lengths = ", ".join(str(len(row)) for row in tokens)
-    raise ValueError(
-        f"tokens has {len(tokens)} rows of {lengths} strings but policy_log_probs has shape "
-        f"{(B, S)}: give one string per token."
-    )
-
-
-def _room(width: int, cell: int) -> int:
-    """How many columns fit."""
-    return max(3, (width - SUMS) // (cell + 1))
-
-
-def _cell_for(width: int, count: int) -> int:
-    """How wide a cell may be if that many columns are to fit."""
-    return (width - SUMS) // count - 1
+    try:
+        kinds = {kind for row in tokens for kind in set(map(type, row))}
+    except TypeError:
+        raise TypeError(
+            f"tokens must be B rows of S strings, got {brief(tokens)}: give one string per token."
+        ) from None
+    if strange := [kind.__name__ for kind in kinds if not issubclass(kind, str)]:
+        raise TypeError(f"tokens must be strings, got {min(strange)}: decode the token ids first.")
+    B, S = trace.policy_log_probs.shape
+    if len(tokens) != B or any(len(row) != S for row in tokens):
+        lengths = ", ".join(str(len(row)) for row in tokens)
+        raise ValueError(
+            f"tokens has {len(tokens)} rows of {lengths} strings but policy_log_probs has shape "
+            f"{(B, S)}: give one string per token."
+        )
 
 
 def elide(count: int, room: int) -> tuple[int | None, ...]:
@@ -121,6 +124,16 @@ def _write(
     }
 
 
+def _write_sums(trace: StepTrace, rows: tuple[int | None, ...]) -> dict[int, str]:
+    shown = [row for row in rows if row is not None]
+    sums = trace.masked_log_probs[shown].cpu().double().sum(1).tolist()
+    return {row: f"Σ {number(total)}" for row, total in zip(shown, sums, strict=True)}
+
+
+def _sums_width(sums: dict[int, str]) -> int:
+    return max(SUMS, *map(len, sums.values()))
+
+
 def grid(sheet: Sheet, field: str) -> list[Node]:
     """The shown values of a token field, a line a row; those of masked tokens in their own tone."""
 
@@ -144,11 +157,10 @@ def labels(sheet: Sheet, row: int) -> Node:
     return _line(sheet, row, label)
 
 
-def row_sums(sheet: Sheet, field: str) -> list[Node]:
-    """The sum of each shown row of a token field, over all its tokens."""
-    sums = getattr(sheet.trace, field).cpu().double().sum(1).tolist()
+def row_sums(sheet: Sheet) -> list[Node]:
+    """The sum of each shown row of the masked log-probs, over all its tokens."""
     return [
-        Text("") if row is None else Text(f"Σ {number(sums[row])}", "muted", f"{field}[{row},:]")
+        Text("") if row is None else Text(sheet.sums[row], "muted", f"masked_log_probs[{row},:]")
         for row in sheet.rows
     ]
 

@@ -9,7 +9,7 @@ Needs the standard library alone.
 from dataclasses import dataclass
 from typing import Literal
 
-Mode = Literal["light", "dark"]
+Mode = Literal["light", "dark", "live"]
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,28 @@ TONES = {
     "gradient": Tone(
         Paint("#951a6f", "#fbe5f3", "#c24a9b"), Paint("#f7bfe2", "#461a39", "#d673b5")
     ),
+    "ground": Tone(Paint("none", "#f6f8fa", "none"), Paint("none", "#14171b", "none")),
+    "hatch": Tone(Paint("none", "none", "#ccd2da"), Paint("none", "none", "#3d4550")),
 }
-GROUND = {"light": "#f6f8fa", "dark": "#14171b"}
-HATCH = {"light": "#ccd2da", "dark": "#3d4550"}
+# What a front end has colours of its own for, so that a live drawing looks at home in it.
+_FRONT_END = {
+    ("ink", "ink"): "--jp-content-font-color1",
+    ("title", "ink"): "--jp-content-font-color1",
+    ("ground", "fill"): "--jp-layout-color0",
+    ("card", "fill"): "--jp-layout-color1",
+    ("card", "edge"): "--jp-border-color2",
+}
 
 
 def paint(tone: str, mode: Mode) -> Paint:
-    """The colours of a tone in a mode."""
-    return getattr(TONES[tone], mode)
+    """The colours of a tone in a mode; a live one follows the front end from light to dark."""
+    if mode != "live":
+        return getattr(TONES[tone], mode)
+    return Paint(**{part: _live(tone, part) for part in ("ink", "fill", "edge")})
+
+
+def _live(tone: str, part: str) -> str:
+    light, dark = (getattr(paint(tone, mode), part) for mode in ("light", "dark"))
+    colour = "none" if light == dark == "none" else f"light-dark({light},{dark})"
+    variable = _FRONT_END.get((tone, part))
+    return f"var({variable},{colour})" if variable else colour

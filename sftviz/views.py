@@ -5,6 +5,7 @@ every result stands at the right edge, so that the sum can be followed like a le
 """
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from sftviz.drawing import Drawing
 from sftviz.formatting import number, token_label
@@ -29,7 +30,7 @@ from sftviz.step import StepTrace, trace_step
 WIDTH = 112  # cells: what a notebook shows on a small laptop
 _ENDLESS = 10**6  # cells: a width at which nothing wraps
 _TITLES = 25  # the column of titles, where there is room for one
-_NARROWEST = 48
+NARROWEST = 48
 _FRAME = 4  # what a card adds to its body's width
 _GRIDS = {"masked_sum": "masked_log_probs", "grad": "grad"}  # what a stage shows above its result
 
@@ -53,9 +54,9 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
     'SFT step, G = 2: 7 of 8 tokens count; masked_sum −2.8; loss 1.4; scaled_loss 0.7; gradient \
 −0.25 at response tokens, 0 elsewhere.'
     """
-    if width < _NARROWEST:
+    if width < NARROWEST:
         raise ValueError(
-            f"width must be at least {_NARROWEST} cells, got {width}: a formula needs as many."
+            f"width must be at least {NARROWEST} cells, got {width}: a formula needs as many."
         )
     inner = width - _FRAME
     sheet = fit(trace, tokens, inner)
@@ -239,7 +240,7 @@ def _inputs(sheet: Sheet, body: int) -> Node:
             Text(""),
             _caption("response_mask", "1 = response, 0 = masked"),
             *grid(sheet, "response_mask"),
-            Text(sheet.left_out, "muted"),
+            *(Text(line, "muted") for line in wrap(sheet.left_out, body) or [""]),
             *(
                 line
                 for name, symbol in SYMBOLS.items()
@@ -256,7 +257,7 @@ def _stage(sheet: Sheet, stage: Stage, body: int) -> Node:
     first, *rest = [Column(tuple(formula(line, body))) for line in stage.code]
     tokens = grid(sheet, _GRIDS[stage.quantity]) if stage.quantity in _GRIDS else []
     if stage.quantity == "masked_sum":
-        sums = row_sums(sheet, "masked_log_probs")
+        sums = row_sums(sheet)
         tokens = [Row(pair, gap=1) for pair in zip(tokens, sums, strict=True)]
     terms = _sum_terms(stage)
     if any(term.key == stage.quantity for term in stage.substitution):

@@ -8,7 +8,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from sftviz.backends.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
 from sftviz.scene import Arrow, Frame, Glyphs, Node
-from sftviz.theme import GROUND, HATCH, paint
+from sftviz.theme import paint
 
 _PIXELS_PER_INCH = 96  # of an SVG, so that both come out the same size
 _POINTS = 72 / _PIXELS_PER_INCH
@@ -30,7 +30,7 @@ def draw(scene: Node) -> Figure:
     width = scene.width * CELL_WIDTH + 2 * MARGIN
     height = scene.height * CELL_HEIGHT + 2 * MARGIN
     figure = Figure(
-        (width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH), facecolor=GROUND["light"]
+        (width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH), facecolor=paint("ground", "light").fill
     )
     ax = figure.add_axes(
         (0, 0, 1, 1), xlim=(-MARGIN, width - MARGIN), ylim=(height - MARGIN, -MARGIN)
@@ -69,7 +69,7 @@ def _add(mark: Glyphs | Frame | Arrow, ax: Axes) -> None:
                 facecolor=colour.fill,
             )
             if tone == "masked":
-                ax.add_patch(FancyBboxPatch(**box, edgecolor=HATCH["light"], hatch="////"))
+                ax.add_patch(FancyBboxPatch(**box, edgecolor=paint("hatch", "light").edge, hatch="////"))
                 box["facecolor"] = "none"
             ax.add_patch(FancyBboxPatch(**box, edgecolor=colour.edge))
         case Arrow(x, y, length):

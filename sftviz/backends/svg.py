@@ -11,7 +11,7 @@ from itertools import groupby
 from wcwidth import width as cells
 
 from sftviz.scene import Arrow, Frame, Glyphs, Mark, Node
-from sftviz.theme import GROUND, HATCH, TONES, Mode, paint
+from sftviz.theme import TONES, Mode, paint
 
 CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
 MARGIN = 8  # px around the scene
@@ -22,7 +22,7 @@ TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
 
 def draw(scene: Node, mode: Mode = "light") -> str:
     """Draw a scene as a whole SVG document."""
-    return markup(scene, style=f"<style>{rules()}{_colours(mode)}</style>")
+    return markup(scene, style=f"<style>{stylesheet(mode)}</style>")
 
 
 def markup(scene: Node, style: str = "") -> str:
@@ -31,28 +31,22 @@ def markup(scene: Node, style: str = "") -> str:
     height = scene.height * CELL_HEIGHT + 2 * MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sftviz" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}">{style}<rect class="ground" width="100%" height="100%"/>'
+        f'viewBox="0 0 {width} {height}">{style}<g class="ground"><rect width="100%" height="100%"/></g>'
         f'<g transform="translate({MARGIN} {MARGIN})">{"".join(_elements(scene))}</g></svg>'
     )
 
 
-def rules() -> str:
-    """The stylesheet's part that has no colours: fonts and line widths."""
-    return (
+def stylesheet(mode: Mode) -> str:
+    """The looks of every tone, for `markup`."""
+    css = (
         f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
         f".sftviz .title text{{font:600 14px {TITLE_FONT}}}"
-        ".sftviz .hatch,.sftviz .arrow{fill:none}"
         ".sftviz .arrow{stroke-width:1.5}"
     )
-
-
-def _colours(mode: Mode) -> str:
-    css = f".sftviz .ground{{fill:{GROUND[mode]}}}.sftviz .hatch{{stroke:{HATCH[mode]}}}"
     for tone in TONES:
         colour = paint(tone, mode)
         css += f".sftviz .{tone} text{{fill:{colour.ink}}}"
-        if colour.edge != "none":
-            css += f".sftviz .{tone} :is(rect,.arrow){{fill:{colour.fill};stroke:{colour.edge}}}"
+        css += f".sftviz .{tone}>:is(rect,path){{fill:{colour.fill};stroke:{colour.edge}}}"
     return css
 
 
@@ -109,4 +103,4 @@ def _hatch(left: float, top: float, right: float, bottom: float) -> str:
         y1 = top + max(0.0, start + height - (right - 1))
         lines.append(f"M{x0:g} {y0:g}L{x1:g} {y1:g}")
         start += 7
-    return f'<path class="hatch" d="{"".join(lines)}"/>'
+    return f'<g class="hatch"><path d="{"".join(lines)}"/></g>'

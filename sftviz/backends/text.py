@@ -40,14 +40,14 @@ def _write(line: list[str], x: int, text: str) -> None:
     if text.isascii():
         line[x : x + len(text)] = text
         return
-    start = x
+    start, lead = x, ""
     for grapheme in iter_graphemes(text):
         width = cells(grapheme)
-        if width == 0 and x > start:  # it rides on the character before it
-            line[x - 1] += grapheme
-        elif width == 0:
-            line[x] = grapheme + line[x]
-        else:
-            line[x] = grapheme
+        if width:
+            line[x] = lead + grapheme
             line[x + 1 : x + width] = [""] * (width - 1)  # a wide character fills these too
-            x += width
+            x, lead = x + width, ""
+        elif x > start:  # it rides on the character before it
+            line[x - 1] += grapheme
+        else:
+            lead += grapheme

@@ -1,0 +1,61 @@
+"""The drawing as an input: one widget that shows an SVG and reports what was done to it."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import anywidget
+import traitlets
+
+from sftviz.backends import svg
+from sftviz.drawing import Drawing
+
+_HERE = Path(__file__).parent
+
+
+class LiveDrawing(anywidget.AnyWidget):
+    """Shows a drawing, and lets some of the values in it be changed.
+
+    `actions` maps a quantity to what can be done to it: `toggle` (click, Space; painting across) or
+    `move` (drag, + and -). `values` holds what those quantities are, by key, and is where a change
+    arrives, as the new value. `selected` is the key of the value last touched, `columns` the width
+    in cells that the page has room for.
+    """
+
+    _esm = _HERE / "live_drawing.js"
+    _css = svg.stylesheet("live") + (_HERE / "live_drawing.css").read_text("utf-8")
+
+    svg = traitlets.Unicode().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+    actions = traitlets.Dict().tag(sync=True)
+    values = traitlets.Dict().tag(sync=True)
+    selected = traitlets.Unicode().tag(sync=True)
+    columns = traitlets.Int(0).tag(sync=True)
+    error = traitlets.Dict({"message": "", "traceback": ""}).tag(sync=True)
+
+    raises: ClassVar[bool] = False
+    """Whether `guard` lets exceptions through: tests want them, a reader wants a sentence."""
+
+    def show(self, drawing: Drawing, values: dict[str, float]) -> None:
+        """Show a drawing in place of the one before, in one message."""
+        with self.hold_sync():
+            self.svg = svg.markup(drawing.scene)
+            self.alt = drawing.alt
+            self.values = values
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Show an exception above the drawing, where its cause was; clear it when all goes well.
+
+        A front end keeps what a callback raises in a log that nobody opens.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.raises:
+                raise
+            self.error = {"message": str(error), "traceback": traceback.format_exc()}
+        else:
+            self.error = {"message": "", "traceback": ""}
