@@ -183,13 +183,25 @@ def formula(terms: Iterable[Term], width: int, note: str = "") -> list[Node]:
         texts.append(Text(f"  {note}", "muted"))
     lines: list[list[Node]] = [[]]
     room = width
-    for text in texts:
-        if text.width > room and lines[-1]:
+    for group in _unbroken(texts):
+        needed = sum(text.width for text in group)
+        if needed > room and lines[-1]:
             lines.append([Text(" " * 4)])
             room = width - 4
-        lines[-1].append(text)
-        room -= text.width
+        lines[-1] += group
+        room -= needed
     return [Row(tuple(line)) for line in lines]
+
+
+def _unbroken(texts: Iterable[Text]) -> list[list[Text]]:
+    """Texts in groups that stay on one line: what separates or closes does not begin one."""
+    groups: list[list[Text]] = []
+    for text in texts:
+        if groups and text.text[0] in ",)²":
+            groups[-1].append(text)
+        else:
+            groups.append([text])
+    return groups
 
 
 def _tone(term: Term) -> str:

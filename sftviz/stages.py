@@ -99,7 +99,7 @@ _SCRIPTS = (
         "grad",
         ("backward",),
         f"{MINUS}1 ÷ ({{gradient_accumulation_steps}}² · {{normalize_constant}})",
-        lambda trace: "at response tokens, 0 at masked" if trace.num_tokens else "none counts",
+        lambda trace: "0 at masked tokens" if trace.num_tokens else "no token counts",
     ),
     _Script(
         "Return",

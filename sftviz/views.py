@@ -245,7 +245,7 @@ def _inputs(sheet: Sheet, body: int) -> Node:
                 line
                 for name, symbol in SYMBOLS.items()
                 for line in _ledger(
-                    [_caption(name, f"{symbol} in formulas")], sheet.trace, name, body
+                    [_caption(name, f"= {symbol}")], sheet.trace, name, body
                 )
             ),
         )
@@ -275,8 +275,8 @@ def _sum_terms(stage: Stage) -> tuple[Term, ...]:
         lead = (Term(" " * len(name) + " = "),)
     elif name == "return":
         lead = (Term(" " * len("return ")),)
-    else:
-        lead = (Term(stage.quantity, stage.quantity), Term(" = "))
+    else:  # no formula can be seen in the code
+        lead = (Term(stage.quantity, stage.quantity), Term(" = "), *stage.formula, Term(" = "))
     return (*lead, *stage.substitution)
 
 

@@ -30,7 +30,8 @@ def draw(scene: Node) -> Figure:
     width = scene.width * CELL_WIDTH + 2 * MARGIN
     height = scene.height * CELL_HEIGHT + 2 * MARGIN
     figure = Figure(
-        (width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH), facecolor=paint("ground", "light").fill
+        (width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH),
+        facecolor=paint("ground", "light").fill,
     )
     ax = figure.add_axes(
         (0, 0, 1, 1), xlim=(-MARGIN, width - MARGIN), ylim=(height - MARGIN, -MARGIN)
@@ -69,7 +70,9 @@ def _add(mark: Glyphs | Frame | Arrow, ax: Axes) -> None:
                 facecolor=colour.fill,
             )
             if tone == "masked":
-                ax.add_patch(FancyBboxPatch(**box, edgecolor=paint("hatch", "light").edge, hatch="////"))
+                ax.add_patch(
+                    FancyBboxPatch(**box, edgecolor=paint("hatch", "light").edge, hatch="////")
+                )
                 box["facecolor"] = "none"
             ax.add_patch(FancyBboxPatch(**box, edgecolor=colour.edge))
         case Arrow(x, y, length):

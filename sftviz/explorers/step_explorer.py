@@ -185,21 +185,21 @@ class StepExplorer(ipywidgets.VBox):
     # --- the controls beside the drawing ----------------------------------------------------------
 
     def _make_controls(self, names: Sequence[str]) -> dict[str, ipywidgets.Widget]:
-        wide = {"style": {"description_width": "initial"}, "continuous_update": True}
+        wide = {"style": {"description_width": "initial"}}
         made = {
             "preset": ipywidgets.Dropdown(options=[_OWN, *PRESETS], description="preset"),
             "gradient_accumulation_steps": ipywidgets.IntSlider(
                 min=1,
                 max=max(16, self.gradient_accumulation_steps),
-                description="gradient_accumulation_steps, G",
-                layout={"width": "420px"},
+                description="G",
+                tooltip="gradient_accumulation_steps",
                 **wide,
             ),
             "normalize_constant": ipywidgets.FloatText(
-                description="normalize_constant, c", layout={"width": "240px"}, **wide
+                description="c", tooltip="normalize_constant", layout={"width": "120px"}, **wide
             ),
             "policy_log_probs": ipywidgets.FloatSlider(
-                max=0.0, step=0.01, layout={"width": "420px"}, **wide
+                max=0.0, step=0.01, layout={"width": "min(100%, 400px)"}, **wide
             ),
         }
         controls = {name: control for name, control in made.items() if name in names}

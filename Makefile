@@ -1,0 +1,56 @@
+# A fresh machine needs Python 3.11 or newer and make; everything else is installed into .venv.
+
+PYTHON ?= python3
+ARGS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+
+# As an address, so that it also stands in what Jupyter prints where there is no browser to open.
+FIRST_PAGE := /lab/tree/notebooks/00_start_here.ipynb
+
+# Jupyter will not start as root unless told so; in a container one usually is.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# One torch thread: sums are added up in the same order, to the last digit, on every machine.
+test notebooks bench: export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test notebooks bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  Another Python:    make test PYTHON=python3.12   (after make clean)'
+	@echo '  More arguments:    make test ARGS="-k step"      make lab ARGS=--no-browser'
+
+lab: $(VENV)/.package  ## open the course in JupyterLab
+	$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=$(FIRST_PAGE) $(ARGS)
+
+test: $(VENV)/.package  ## lint, then run every test and every notebook
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest $(ARGS)
+
+notebooks: $(VENV)/.package  ## execute the notebooks again, in place
+	$(BIN)/python tools/execute_notebooks.py $(ARGS)
+
+bench: $(VENV)/.package  ## measure what the step and its pictures cost
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean:  ## remove all that make and the tests have made
+	rm -rf $(VENV) dist test-results .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -r {} +
+
+# Two stamps: the environment takes a minute, the package a few seconds. A change of pins starts
+# from an empty environment, so that nothing outlives its line in requirements.txt.
+$(VENV)/.environment: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	    "sftviz needs Python 3.11 or newer, and this is " + sys.version.split()[0] + \
+	    ": name another one with PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.environment pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@

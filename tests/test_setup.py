@@ -1,0 +1,77 @@
+"""The set-up files agree with each other, as far as that can be seen without a network."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+REQUIREMENTS = (ROOT / "requirements.txt").read_text("utf-8")
+PINS = [line.partition("#")[0].strip() for line in REQUIREMENTS.splitlines()]
+PINS = [pin for pin in PINS if pin]
+
+
+def output_of(*command: str | Path, **variables: str) -> str:
+    env = {**os.environ, **variables}
+    run = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return run.stdout
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_line_of_the_requirements_is_one_exact_public_release():
+    # No options, no hosts, no `+cpu`: the same line has to hold wherever it is installed.
+    assert [pin for pin in PINS if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+    names = [canonical(pin.partition("==")[0]) for pin in PINS]
+    assert len(names) == len(set(names))
+
+
+def test_everything_the_package_depends_on_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = {canonical(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    assert asked <= {canonical(pin.partition("==")[0]) for pin in PINS}
+
+
+def test_binder_installs_every_pin_but_torch_and_then_the_package(tmp_path):
+    """postBuild itself, with a `pip` that only writes down what it is asked for."""
+    pip = tmp_path / "pip"
+    pip.write_text('#!/bin/sh\necho "pip $*"\ncase "$*" in *stdin*) cat ;; esac\n', "utf-8")
+    pip.chmod(0o755)
+    told = output_of(
+        ROOT / "binder" / "postBuild", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    )
+    listed, _, package = told.rpartition("pip ")
+    assert [pin for pin in PINS if pin not in listed] == [pin for pin in PINS if "torch=" in pin]
+    assert package.split() == ["install", "--no-cache-dir", "--no-deps", "."]
+
+
+def test_binder_has_a_torch_that_the_package_accepts():
+    environment = (ROOT / "binder" / "environment.yml").read_text("utf-8")
+    assert re.search(r"^  - pytorch-cpu>=2\.6,<3$", environment, re.MULTILINE)
+    assert '"torch>=2.6"' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("target", "does"),
+    [
+        ("help", "make"),
+        ("lab", "/lab/tree/notebooks/00_start_here.ipynb"),
+        ("test", "-m pytest"),
+        ("notebooks", "tools/execute_notebooks.py"),
+        ("bench", "benchmarks/run.py"),
+        ("clean", "rm -rf"),
+    ],
+)
+def test_make_knows_how_to(target, does):
+    # No flags of an outer make: under `make -j test` an inner one would take part in it.
+    assert does in output_of("make", "-n", target, MAKEFLAGS="", MAKELEVEL="0")
+
+
+def test_the_automatic_run_is_the_one_that_a_person_types():
+    assert "make test" in (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "run: bash .ci/run" in (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8")
