@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from sftviz.backends import svg, text
-from sftviz.scene import Node
+from sftviz.scene import Frame, Node
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +30,13 @@ class Drawing:
     def svg(self) -> str:
         """The drawing as an SVG document that needs nothing else."""
         return svg.draw(self.scene)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """What values the drawing frames: `grad[1,3]`, `loss`, each once a frame."""
+        return tuple(
+            mark.key for mark in self.scene.marks() if isinstance(mark, Frame) and mark.key
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing as `.svg`, `.png`, `.pdf` or `.txt`, by the ending of the path.

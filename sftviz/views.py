@@ -244,9 +244,7 @@ def _inputs(sheet: Sheet, body: int) -> Node:
             *(
                 line
                 for name, symbol in SYMBOLS.items()
-                for line in _ledger(
-                    [_caption(name, f"= {symbol}")], sheet.trace, name, body
-                )
+                for line in _ledger([_caption(name, f"= {symbol}")], sheet.trace, name, body)
             ),
         )
     )

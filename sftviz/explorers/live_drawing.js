@@ -5,7 +5,7 @@
 // `values` as the new value, never as a difference, so that of a burst only the last need arrive.
 
 /**
- * @typedef {{quantity: string, row: number, token: number, index: string}} Key
+ * @typedef {{quantity: string, index: string[]}} Key `grad[1,3]` is grad and ["1", "3"]
  * @typedef {{pointer: number, action: string, key: string, from: number, y: number}} Gesture
  */
 
@@ -17,8 +17,18 @@ const WORDS = { policy_log_probs: "log-prob", response_mask: "mask" };
 
 /** @param {string} key @returns {Key} */
 function parse(key) {
-  const [, quantity, row, token] = key.match(/^(\w+)(?:\[(\d+),(\d+|:)\])?$/) ?? [, key];
-  return { quantity, row: Number(row), token: Number(token), index: key.slice(quantity.length) };
+  const [quantity, index] = key.replace("]", "").split("[");
+  return { quantity, index: index ? index.split(",") : [] };
+}
+
+/**
+ * Whether two keys are about the same token, or without a token about the same quantity. The entry
+ * of a longer index belongs to the token of the shorter, and `:` stands for all.
+ * @param {Key} one @param {Key} other
+ */
+function areLinked(one, other) {
+  if (!one.index.length || !other.index.length) return one.quantity === other.quantity;
+  return one.index.every((at, i) => [at, ":", undefined].includes(other.index[i]) || at === ":");
 }
 
 /** @param {number} value */
@@ -62,21 +72,20 @@ function render({ model, el }) {
 
   /** Light up a token wherever it appears, or a quantity. @param {string | undefined} key */
   function link(key) {
-    const { quantity, row, index } = parse(key ?? "");
     for (const element of picture.querySelectorAll("[data-key]")) {
-      const other = parse(element.dataset.key);
-      const isSame = index ? other.index === index || other.index === `[${row},:]` : other.quantity === quantity;
-      element.classList.toggle("linked", Boolean(key) && isSame);
+      const isLinked = key !== undefined && areLinked(parse(key), parse(element.dataset.key));
+      element.classList.toggle("linked", isLinked);
     }
   }
 
   /** @param {SVGGElement} cell */
   function describe(cell) {
-    const { quantity, row, token, index } = parse(cell.dataset.key);
+    const { quantity, index } = parse(cell.dataset.key);
     const action = actionOf(cell.dataset.key);
     const text = cell.textContent;
-    const place = index ? `row ${row + 1}, token ${token + 1}, ` : "";
-    const masked = index && quantity !== "response_mask" && cell.classList.contains("masked") ? ", masked" : "";
+    const [row, token, entry] = index.map((at) => Number(at) + 1);
+    const place = (row ? `row ${row}, token ${token}, ` : "") + (entry ? `entry ${entry}, ` : "");
+    const masked = row && quantity !== "response_mask" && cell.classList.contains("masked") ? ", masked" : "";
     cell.setAttribute("aria-label", `${place}${WORDS[quantity] ?? quantity} ${text}${masked}`);
     cell.setAttribute("role", { toggle: "checkbox", move: "button" }[action] ?? "img");
     if (action === "toggle") cell.setAttribute("aria-checked", String(text === "1"));
@@ -145,8 +154,10 @@ function render({ model, el }) {
 
   /** @param {KeyboardEvent} event */
   function onKey(event) {
-    const row = () => cells().filter((cell) => parse(cell.dataset.key).quantity === parse(current).quantity
-      && parse(cell.dataset.key).row === parse(current).row);
+    const row = () => {
+      const top = cellOf(current)?.getBoundingClientRect().top;
+      return cells().filter((cell) => cell.getBoundingClientRect().top === top);
+    };
     const moves = {
       ArrowLeft: () => go(-1, 0),
       ArrowRight: () => go(1, 0),

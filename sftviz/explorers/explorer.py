@@ -1,0 +1,132 @@
+"""What all explorers share: a state of a few traits, a drawing of it that can be changed by hand."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import ipywidgets
+import traitlets
+from torch import Tensor
+
+from sftviz.drawing import Drawing
+from sftviz.explorers.live_drawing import LiveDrawing
+from sftviz.views import NARROWEST, WIDTH
+
+_ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above a live drawing, both following a state.
+
+    A subclass declares the state as traits, draws it in `draw`, and calls `redraw` when it changes.
+    What is done to the drawing comes back as new values of those traits that hold tensors. What is
+    done to a control comes back through `take`.
+
+    Args:
+        actions: which tensor traits can be changed in the drawing, and how: see `LiveDrawing`.
+    """
+
+    selected = traitlets.Tuple((0, 0))  # the index of the entry last touched
+
+    def __init__(self, actions: Mapping[str, str]) -> None:
+        super().__init__()
+        self.add_class("sftviz-explorer")
+        self.live = LiveDrawing(actions=dict(actions))
+        self.controls: dict[str, ipywidgets.DOMWidget] = {}
+        self._shown: dict[str, float | None] = {}  # the values that `live` was last given
+        self.live.observe(self._take_values, "values")
+        self.live.observe(self._take_selected, "selected")
+        self.live.observe(self.redraw, "columns")
+
+    def draw(self, width: int) -> Drawing:
+        """Draw the state to fit a width in cells."""
+        raise NotImplementedError
+
+    def show_controls(self) -> None:
+        """Let the controls follow the state."""
+        raise NotImplementedError
+
+    @property
+    def drawing(self) -> Drawing:
+        """The state as a picture that stands still."""
+        return self.draw(WIDTH)
+
+    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], below: Sequence = ()) -> None:
+        """Put controls above the drawing; what changes in them goes to `take`."""
+        self.controls = dict(controls)
+        for name, control in controls.items():
+            if isinstance(control, ipywidgets.Button):
+                control.on_click(lambda _, name=name: self._take_control(name))
+            else:
+                control.observe(
+                    lambda change, name=name: self._take_control(name, change["new"]), "value"
+                )
+        layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
+        self.children = (ipywidgets.Box(tuple(controls.values()), layout=layout), self.live, *below)
+        self.redraw()
+
+    def take(self, name: str, value: object) -> None:
+        """Take over what a control was set to: by default, the trait of its name."""
+        setattr(self, name, value)
+
+    def redraw(self, change: object = None) -> None:
+        """Show the state. Called when it changes, and when the page has another width."""
+        drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
+        self._shown = self._values(drawing)
+        self.live.show(drawing, self._shown)
+        self.show_controls()
+
+    def edit(self, entries: Mapping[str, float]) -> None:
+        """Set entries of the state's tensors by key.
+
+        Raises:
+            ValueError: a key names nothing that can be changed in this drawing.
+        """
+        fields: dict[str, Tensor] = {}
+        for key, value in entries.items():
+            entry = _ENTRY.fullmatch(key)
+            if entry is None or entry[1] not in self.live.actions:
+                can = ", ".join(self.live.actions) or "nothing"
+                raise ValueError(f"{key} can't be changed here: change {can}.")
+            field = fields.setdefault(entry[1], getattr(self, entry[1]).clone())
+            field[_index(entry[2])] = value
+        with self.hold_trait_notifications():
+            for name, field in fields.items():
+                setattr(self, name, field)
+
+    def _values(self, drawing: Drawing) -> dict[str, float | None]:
+        """What can be changed in a drawing, by key; None for what JSON has no number for."""
+        values = {}
+        for key in drawing.keys:
+            entry = _ENTRY.fullmatch(key)
+            if entry and entry[1] in self.live.actions:
+                value = float(getattr(self, entry[1])[_index(entry[2])])
+                # Six digits are what a float32 is sure of: −0.3, not −0.30000001192092896.
+                values[key] = float(f"{value:.6g}") if math.isfinite(value) else None
+        return values
+
+    def _take_values(self, change: dict) -> None:
+        # What is as it was shown was not changed by a hand.
+        entries = {key: new for key, new in change["new"].items() if new != self._shown.get(key)}
+        if entries:
+            with self.live.guard():
+                self.edit(entries)
+
+    def _take_selected(self, change: dict) -> None:
+        if entry := _ENTRY.fullmatch(change["new"]):
+            self.selected = _index(entry[2])
+
+    def _take_control(self, name: str, value: object = None) -> None:
+        with self.live.guard():
+            self.take(name, value)
+
+    def __repr__(self) -> str:
+        return self.drawing.text
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:
+        # The picture beside the widget: what a notebook that nobody has run yet can show.
+        return super()._repr_mimebundle_(**kwargs) | self.drawing._repr_mimebundle_()
+
+
+def _index(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
