@@ -1,35 +1,22 @@
-"""The parts that pictures of a trace are made of: grids of tokens, formulas, results.
+"""What of a trace a picture shows: its tokens in grids, elided where they do not fit.
 
-A `Sheet` says what of a trace is shown and how wide everything is, once for a whole picture, so
+A `Sheet` says what is shown and how wide its cells are, once for a whole picture, so
 that a token keeps its column in every grid of it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from reprlib import repr as brief
 
 from sftviz.formatting import number, token_label
+from sftviz.parts import CELL, TONES, elide
 from sftviz.scene import Cell, Node, Placed, Row, Text
-from sftviz.stages import Term
 from sftviz.step import StepTrace
 
 Tokens = Sequence[Sequence[str]]  # B rows of S
 
-TONES = {
-    "policy_log_probs": "response",
-    "response_mask": "response",
-    "num_tokens": "response",
-    "masked_log_probs": "response",
-    "masked_sum": "masked_sum",
-    "loss": "loss",
-    "scaled_loss": "scaled_loss",
-    "grad": "gradient",
-    "gradient_accumulation_steps": "knob",
-    "normalize_constant": "knob",
-}
 TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")  # each (B, S)
 
-CELL = 10  # at least: a gradient of −0.01562 fits, so columns stay where they are while G moves
 SUMS = 10  # at least: the row sums beside a grid
 MAX_ROWS = 8
 
@@ -101,13 +88,6 @@ def check_tokens(trace: StepTrace, tokens: Tokens | None) -> None:
         )
 
 
-def elide(count: int, room: int) -> tuple[int | None, ...]:
-    """The places shown of `count`: all if there is room, else the first ones and the last."""
-    if count <= room:
-        return tuple(range(count))
-    return (*range(room - 2), None, count - 1)
-
-
 def _write(
     trace: StepTrace, rows: tuple[int | None, ...], columns: tuple[int | None, ...]
 ) -> dict[str, str]:
@@ -174,35 +154,3 @@ def _line(sheet: Sheet, row: int | None, node: Callable[[int, int], Node]) -> No
         ),
         gap=1,
     )
-
-
-def formula(terms: Iterable[Term], width: int, note: str = "") -> list[Node]:
-    """A formula or a line of code, each quantity in its own tone, wrapped to a width."""
-    texts = [Text(term.text, _tone(term), term.key) for term in terms]
-    if note:
-        texts.append(Text(f"  {note}", "muted"))
-    lines: list[list[Node]] = [[]]
-    room = width
-    for group in _unbroken(texts):
-        needed = sum(text.width for text in group)
-        if needed > room and lines[-1]:
-            lines.append([Text(" " * 4)])
-            room = width - 4
-        lines[-1] += group
-        room -= needed
-    return [Row(tuple(line)) for line in lines]
-
-
-def _unbroken(texts: Iterable[Text]) -> list[list[Text]]:
-    """Texts in groups that stay on one line: what separates or closes does not begin one."""
-    groups: list[list[Text]] = []
-    for text in texts:
-        if groups and text.text[0] in ",)²":
-            groups[-1].append(text)
-        else:
-            groups.append([text])
-    return groups
-
-
-def _tone(term: Term) -> str:
-    return TONES[term.key.partition("[")[0]] if term.key else "ink"

@@ -9,29 +9,28 @@ from textwrap import wrap
 
 from sftviz.drawing import Drawing
 from sftviz.formatting import number, token_label
-from sftviz.scene import Card, Cell, Column, Flow, Node, Placed, Row, Text
-from sftviz.sheet import (
+from sftviz.parts import (
     CELL,
-    TOKEN_FIELDS,
+    TITLES,
     TONES,
-    Sheet,
-    Tokens,
-    check_tokens,
+    caption,
     elide,
-    fit,
+    equals,
     formula,
-    grid,
-    labels,
-    row_sums,
+    ledger,
+    result,
+    section,
+    table,
 )
+from sftviz.scene import Card, Cell, Column, Flow, Node, Row, Text
+from sftviz.sheet import TOKEN_FIELDS, Sheet, Tokens, check_tokens, fit, grid, labels, row_sums
 from sftviz.stages import SYMBOLS, Stage, Term, largest, tell, value
 from sftviz.step import StepTrace, trace_step
 
 WIDTH = 112  # cells: what a notebook shows on a small laptop
+NARROWEST = 48  # cells: a formula needs as many
+FRAME = 4  # cells: what a card adds to its body's width
 _ENDLESS = 10**6  # cells: a width at which nothing wraps
-_TITLES = 25  # the column of titles, where there is room for one
-NARROWEST = 48
-_FRAME = 4  # what a card adds to its body's width
 _GRIDS = {"masked_sum": "masked_log_probs", "grad": "grad"}  # what a stage shows above its result
 
 
@@ -58,16 +57,16 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
         raise ValueError(
             f"width must be at least {NARROWEST} cells, got {width}: a formula needs as many."
         )
-    inner = width - _FRAME
+    inner = width - FRAME
     sheet = fit(trace, tokens, inner)
     stages = tell(trace)
     natural = max(_natural_width(sheet, stage) for stage in stages)
-    beside = _TITLES + natural <= inner
+    beside = TITLES + natural <= inner
     body = min(natural, inner)
     sections = [("0", "Inputs", _inputs(sheet, body))]
     sections += [(str(stage.number), stage.title, _stage(sheet, stage, body)) for stage in stages]
     return Drawing(
-        Flow(tuple(_section(*section, beside=beside) for section in sections)), alt=sentence(trace)
+        Flow(tuple(section(*told, beside=beside) for told in sections)), alt=sentence(trace)
     )
 
 
@@ -86,15 +85,12 @@ def key_formula(trace: StepTrace) -> Drawing:
     rows = [
         (
             Text(stage.quantity, TONES[stage.quantity], stage.quantity),
-            *(
-                _equals(formula(terms, _ENDLESS)[0])
-                for terms in (stage.formula, stage.substitution)
-            ),
-            _equals(_result(trace, stage.quantity)),
+            *(equals(formula(terms, _ENDLESS)[0]) for terms in (stage.formula, stage.substitution)),
+            equals(result(trace, stage.quantity)),
         )
         for stage in tell(trace)[1:5]
     ]
-    return Drawing(Card(_table(rows, gap=1)), sentence(trace))
+    return Drawing(Card(table(rows, gap=1)), sentence(trace))
 
 
 def gradient_formula(trace: StepTrace) -> Drawing:
@@ -113,19 +109,19 @@ def gradient_formula(trace: StepTrace) -> Drawing:
         (
             Row((Text("grad", "gradient", "grad"), Text(" = "), Text("⎧", "muted"))),
             formula(backward.formula, _ENDLESS)[0],
-            _equals(formula(backward.substitution, _ENDLESS)[0]),
-            _equals(_result(trace, "grad")),
+            equals(formula(backward.substitution, _ENDLESS)[0]),
+            equals(result(trace, "grad")),
             Text(f" at {_count(trace.num_tokens, 'response token')}", "muted"),
         ),
         (
             Text("       ⎩", "muted"),
             Text("0"),
             Text(""),
-            _equals(Cell(number(largest(trace.grad[masked]).item()), CELL, "masked")),
+            equals(Cell(number(largest(trace.grad[masked]).item()), CELL, "masked")),
             Text(f" at {_count(int(masked.sum()), 'masked token')}", "muted"),
         ),
     ]
-    return Drawing(Card(_table(rows, gap=1)), sentence(trace))
+    return Drawing(Card(table(rows, gap=1)), sentence(trace))
 
 
 def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) -> Drawing:
@@ -148,16 +144,16 @@ def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) ->
     ]
     rows = [
         (
-            Row((Text("G = "), _result(run, "gradient_accumulation_steps"), Text(" "))),
+            Row((Text("G = "), result(run, "gradient_accumulation_steps"), Text(" "))),
             formula(tell(run)[4].substitution, _ENDLESS)[0],
-            _equals(_result(run, "grad")),
+            equals(result(run, "grad")),
         )
         for run in runs
     ]
     values = ", ".join(
         f"{value(run, 'grad')} for G = {run.gradient_accumulation_steps}" for run in runs
     )
-    return Drawing(Card(_table(rows, gap=1)), f"Gradient at a response token: {values}.")
+    return Drawing(Card(table(rows, gap=1)), f"Gradient at a response token: {values}.")
 
 
 def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int = 24) -> Drawing:
@@ -206,7 +202,7 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
     gap = (Text("⋮", "muted"), *blank, *blank)
     header = (*blank, *(Text(field, TONES[field], field) for field in TOKEN_FIELDS))
     rows = [header, *(gap if place is None else lines[place] for place in places)]
-    return Drawing(Card(_table(rows, gap=1)), sentence(trace))
+    return Drawing(Card(table(rows, gap=1)), sentence(trace))
 
 
 def sentence(trace: StepTrace) -> str:
@@ -220,11 +216,6 @@ def sentence(trace: StepTrace) -> str:
     )
 
 
-def _section(badge: str, title: str, body: Node, *, beside: bool) -> Node:
-    heading = Row((Cell(badge, 3, "badge"), Text(title, "title")), gap=1)
-    return Row((Placed(heading, _TITLES), body)) if beside else Column((heading, body))
-
-
 def _inputs(sheet: Sheet, body: int) -> Node:
     B, S = sheet.trace.policy_log_probs.shape
     log_probs = grid(sheet, "policy_log_probs")
@@ -235,16 +226,16 @@ def _inputs(sheet: Sheet, body: int) -> Node:
         ]
     return Column(
         (
-            _caption("policy_log_probs", f"(B, S) = ({B}, {S})"),
+            caption("policy_log_probs", f"(B, S) = ({B}, {S})"),
             *log_probs,
             Text(""),
-            _caption("response_mask", "1 = response, 0 = masked"),
+            caption("response_mask", "1 = response, 0 = masked"),
             *grid(sheet, "response_mask"),
             *(Text(line, "muted") for line in wrap(sheet.left_out, body) or [""]),
             *(
                 line
                 for name, symbol in SYMBOLS.items()
-                for line in _ledger([_caption(name, f"= {symbol}")], sheet.trace, name, body)
+                for line in ledger([caption(name, f"= {symbol}")], sheet.trace, name, body)
             ),
         )
     )
@@ -259,11 +250,11 @@ def _stage(sheet: Sheet, stage: Stage, body: int) -> Node:
         tokens = [Row(pair, gap=1) for pair in zip(tokens, sums, strict=True)]
     terms = _sum_terms(stage)
     if any(term.key == stage.quantity for term in stage.substitution):
-        result = formula(terms, body, stage.note)  # which shows the result among its terms
+        outcome = formula(terms, body, stage.note)  # which shows the result among its terms
     else:
         lines = formula(terms, body - CELL - 1, stage.note)
-        result = _ledger(lines, sheet.trace, stage.quantity, body)
-    return Column((first, *tokens, *rest, *result))
+        outcome = ledger(lines, sheet.trace, stage.quantity, body)
+    return Column((first, *tokens, *rest, *outcome))
 
 
 def _sum_terms(stage: Stage) -> tuple[Term, ...]:
@@ -278,38 +269,11 @@ def _sum_terms(stage: Stage) -> tuple[Term, ...]:
     return (*lead, *stage.substitution)
 
 
-def _ledger(lines: list[Node], trace: StepTrace, quantity: str, body: int) -> list[Node]:
-    """Lines, with the value that they lead to at the right edge of the last, or below it."""
-    cell = _result(trace, quantity)
-    if lines[-1].width >= body - cell.width:
-        return [*lines, Placed(cell, body, "right")]
-    return [*lines[:-1], Row((Placed(lines[-1], body - cell.width), cell))]
-
-
-def _result(trace: StepTrace, quantity: str) -> Cell:
-    text = value(trace, quantity)
-    return Cell(text, max(CELL, len(text) + 2), TONES[quantity], quantity)
-
-
-def _equals(node: Node) -> Node:
-    return Row((Text("= "), node))
-
-
 def _count(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _table(rows: Sequence[Sequence[Node]], gap: int) -> Node:
-    """Rows whose entries stand in columns, each as wide as its widest entry."""
-    widths = [max(entry.width for entry in column) for column in zip(*rows, strict=True)]
-    return Column(tuple(Row(tuple(map(Placed, row, widths)), gap) for row in rows))
-
-
 def _natural_width(sheet: Sheet, stage: Stage) -> int:
     lines = [formula(line, _ENDLESS)[0] for line in stage.code]
-    (result,) = formula(_sum_terms(stage), _ENDLESS, stage.note)
-    return max(*(line.width for line in lines), result.width + 1 + CELL, sheet.grid_width)
-
-
-def _caption(field: str, note: str) -> Node:
-    return Row((Text(field, TONES[field], field), Text(note, "muted")), gap=2)
+    (outcome,) = formula(_sum_terms(stage), _ENDLESS, stage.note)
+    return max(*(line.width for line in lines), outcome.width + 1 + CELL, sheet.grid_width)

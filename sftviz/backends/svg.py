@@ -31,7 +31,8 @@ def markup(scene: Node, style: str = "") -> str:
     height = scene.height * CELL_HEIGHT + 2 * MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sftviz" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}">{style}<g class="ground"><rect width="100%" height="100%"/></g>'
+        f'viewBox="0 0 {width} {height}">{style}'
+        '<g class="ground"><rect width="100%" height="100%"/></g>'
         f'<g transform="translate({MARGIN} {MARGIN})">{"".join(_elements(scene))}</g></svg>'
     )
 

@@ -1,8 +1,9 @@
-"""What all explorers share: a state of a few traits, a drawing of it that can be changed by hand."""
+"""What all explorers share: a state of a few traits, and a drawing of it that hands can change."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import ipywidgets
 import traitlets
@@ -24,14 +25,17 @@ class Explorer(ipywidgets.VBox):
 
     Args:
         actions: which tensor traits can be changed in the drawing, and how: see `LiveDrawing`.
+        limits: how large entries of these may become by hand.
     """
 
     selected = traitlets.Tuple((0, 0))  # the index of the entry last touched
 
-    def __init__(self, actions: Mapping[str, str]) -> None:
+    def __init__(
+        self, actions: Mapping[str, str], limits: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
         super().__init__()
         self.add_class("sftviz-explorer")
-        self.live = LiveDrawing(actions=dict(actions))
+        self.live = LiveDrawing(actions=dict(actions), limits=dict(limits))
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
         self._shown: dict[str, float | None] = {}  # the values that `live` was last given
         self.live.observe(self._take_values, "values")

@@ -31,9 +31,6 @@ function areLinked(one, other) {
   return one.index.every((at, i) => [at, ":", undefined].includes(other.index[i]) || at === ":");
 }
 
-/** @param {number} value */
-const clamp = (value) => Math.min(0, Math.round(value * 100) / 100);
-
 /** @param {{model: any, el: HTMLElement}} context */
 function render({ model, el }) {
   el.classList.add("sftviz-live");
@@ -56,6 +53,12 @@ function render({ model, el }) {
   const keyAt = (target) => /** @type {Element} */ (target)?.closest?.("[data-key]")?.dataset.key;
   /** @param {string} key */
   const actionOf = (key) => key in model.get("values") && model.get("actions")[parse(key).quantity];
+
+  /** Set a value to the hundredth, as far as its quantity may go. @param {string} key @param {number} value */
+  function move(key, value) {
+    const limit = model.get("limits")[parse(key).quantity] ?? Infinity;
+    change(key, Math.min(limit, Math.round(value * 100) / 100));
+  }
 
   /** @param {string} key @param {number} value */
   function change(key, value) {
@@ -149,7 +152,7 @@ function render({ model, el }) {
 
   /** @param {number} difference */
   function nudge(difference) {
-    if (actionOf(current) === "move") change(current, clamp(model.get("values")[current] + difference));
+    if (actionOf(current) === "move") move(current, model.get("values")[current] + difference);
   }
 
   /** @param {KeyboardEvent} event */
@@ -171,10 +174,10 @@ function render({ model, el }) {
       _: () => nudge(-STEP),
       " ": () => actionOf(current) === "toggle" && change(current, 1 - model.get("values")[current]),
     };
-    const move = moves[event.key === "Enter" ? " " : event.key];
-    if (!move || !cellOf(current) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const act = moves[event.key === "Enter" ? " " : event.key];
+    if (!act || !cellOf(current) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    move();
+    act();
   }
 
   /** @param {PointerEvent} event */
@@ -197,7 +200,7 @@ function render({ model, el }) {
   function onMove(event) {
     if (gesture?.pointer !== event.pointerId) return link(keyAt(event.target));
     if (gesture.action === "move")
-      return change(gesture.key, clamp(gesture.from + (gesture.y - event.clientY) * PER_PIXEL));
+      return move(gesture.key, gesture.from + (gesture.y - event.clientY) * PER_PIXEL);
     const key = keyAt(document.elementFromPoint(event.clientX, event.clientY));
     if (key && actionOf(key) === "toggle" && model.get("values")[key] !== gesture.from) change(key, gesture.from);
   }

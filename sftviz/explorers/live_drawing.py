@@ -20,8 +20,8 @@ class LiveDrawing(anywidget.AnyWidget):
 
     `actions` maps a quantity to what can be done to it: `toggle` (click, Space; painting across) or
     `move` (drag, + and -). `values` holds what those quantities are, by key, and is where a change
-    arrives, as the new value. `selected` is the key of the value last touched, `columns` the width
-    in cells that the page has room for.
+    arrives, as the new value; `limits` says how large a quantity may become. `selected` is the key
+    of the value last touched, `columns` the width in cells that the page has room for.
     """
 
     _esm = _HERE / "live_drawing.js"
@@ -31,6 +31,7 @@ class LiveDrawing(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
     actions = traitlets.Dict().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
+    limits = traitlets.Dict().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
     columns = traitlets.Int(0).tag(sync=True)
     error = traitlets.Dict({"message": "", "traceback": ""}).tag(sync=True)

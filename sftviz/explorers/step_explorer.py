@@ -89,7 +89,10 @@ class StepExplorer(Explorer):
         )
         check_tokens(start.trace(), tokens)
 
-        super().__init__({name: act for name, act in _ACTIONS.items() if name in controls})
+        super().__init__(
+            {name: action for name, action in _ACTIONS.items() if name in controls},
+            limits={"policy_log_probs": 0.0},  # the log of a probability is never above
+        )
         self._presets = {_OWN: start, **PRESETS}
         self._code = ipywidgets.HTML()
         self.load(start)

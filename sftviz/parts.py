@@ -1,0 +1,97 @@
+"""The parts that pictures are made of: formulas, results, captions, tables, titled sections."""
+
+from collections.abc import Iterable, Sequence
+
+from sftviz.scene import Cell, Column, Node, Placed, Row, Text
+from sftviz.stages import Term, value
+from sftviz.step import StepTrace
+
+TONES = {
+    "policy_log_probs": "response",
+    "response_mask": "response",
+    "num_tokens": "response",
+    "masked_log_probs": "response",
+    "masked_sum": "masked_sum",
+    "loss": "loss",
+    "scaled_loss": "scaled_loss",
+    "grad": "gradient",
+    "gradient_accumulation_steps": "knob",
+    "normalize_constant": "knob",
+}
+CELL = 10  # at least: a gradient of −0.01562 fits, so columns stay where they are while G moves
+TITLES = 25  # the column of titles, where there is room for one
+
+
+def formula(terms: Iterable[Term], width: int, note: str = "") -> list[Node]:
+    """A formula or a line of code, each quantity in its own tone, wrapped to a width."""
+    texts = [Text(term.text, _tone(term), term.key) for term in terms]
+    if note:
+        texts.append(Text(f"  {note}", "muted"))
+    lines: list[list[Node]] = [[]]
+    room = width
+    for group in _unbroken(texts):
+        needed = sum(text.width for text in group)
+        if needed > room and lines[-1]:
+            lines.append([Text(" " * 4)])
+            room = width - 4
+        lines[-1] += group
+        room -= needed
+    return [Row(tuple(line)) for line in lines]
+
+
+def _unbroken(texts: Iterable[Text]) -> list[list[Text]]:
+    """Texts in groups that stay on one line: what separates or closes does not begin one."""
+    groups: list[list[Text]] = []
+    for text in texts:
+        if groups and text.text[0] in ",)²":
+            groups[-1].append(text)
+        else:
+            groups.append([text])
+    return groups
+
+
+def _tone(term: Term) -> str:
+    return TONES[term.key.partition("[")[0]] if term.key else "ink"
+
+
+def section(badge: str, title: str, body: Node, *, beside: bool) -> Node:
+    """A numbered title with what it names, beside it or below."""
+    heading = Row((Cell(badge, 3, "badge"), Text(title, "title")), gap=1)
+    return Row((Placed(heading, TITLES), body)) if beside else Column((heading, body))
+
+
+def caption(field: str, note: str) -> Node:
+    """The name of a field of the trace, with a word on it."""
+    return Row((Text(field, TONES[field], field), Text(note, "muted")), gap=2)
+
+
+def ledger(lines: list[Node], trace: StepTrace, quantity: str, body: int) -> list[Node]:
+    """Lines, with the value that they lead to at the right edge of the last, or below it."""
+    cell = result(trace, quantity)
+    if lines[-1].width >= body - cell.width:
+        return [*lines, Placed(cell, body, "right")]
+    return [*lines[:-1], Row((Placed(lines[-1], body - cell.width), cell))]
+
+
+def result(trace: StepTrace, quantity: str) -> Cell:
+    """The value of a quantity, framed."""
+    text = value(trace, quantity)
+    return Cell(text, max(CELL, len(text) + 2), TONES[quantity], quantity)
+
+
+def equals(node: Node) -> Node:
+    """A node behind an equals sign."""
+    return Row((Text("= "), node))
+
+
+def table(rows: Sequence[Sequence[Node]], gap: int) -> Node:
+    """Rows whose entries stand in columns, each as wide as its widest entry."""
+    widths = [max(entry.width for entry in column) for column in zip(*rows, strict=True)]
+    return Column(tuple(Row(tuple(map(Placed, row, widths)), gap) for row in rows))
+
+
+def elide(count: int, room: int) -> tuple[int | None, ...]:
+    """The places shown of `count`: all if there is room, else the first ones and the last."""
+    if count <= room:
+        return tuple(range(count))
+    return (*range(room - 2), None, count - 1)
