@@ -8,18 +8,27 @@ from importlib import import_module
 
 from sftviz.batch import Batch, load_batch
 from sftviz.drawing import Drawing
-from sftviz.examples import WORKED_EXAMPLE
+from sftviz.examples import FIVE_WORDS, WORKED_EXAMPLE
+from sftviz.logits import LogitsBatch, LogitsTrace, trace_logits
+from sftviz.logits_view import logits_flow
 from sftviz.stages import Stage, tell
 from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
 from sftviz.views import gradient_formula, gradient_table, key_formula, step_flow, token_table
 
 # Widgets are loaded on first use: a script that only trains or draws never pays for them.
-_LAZY = {"StepExplorer": "sftviz.explorers.step_explorer"}
+_LAZY = {
+    "LogitsExplorer": "sftviz.explorers.logits_explorer",
+    "StepExplorer": "sftviz.explorers.step_explorer",
+}
 
 __all__ = [
+    "FIVE_WORDS",
     "WORKED_EXAMPLE",
     "Batch",
     "Drawing",
+    "LogitsBatch",
+    "LogitsExplorer",
+    "LogitsTrace",
     "Stage",
     "StepExplorer",
     "StepTrace",
@@ -27,11 +36,13 @@ __all__ = [
     "gradient_table",
     "key_formula",
     "load_batch",
+    "logits_flow",
     "masked_normalize",
     "sft_microbatch_train_step",
     "step_flow",
     "tell",
     "token_table",
+    "trace_logits",
     "trace_step",
 ]
 

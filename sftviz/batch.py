@@ -13,13 +13,20 @@ from sftviz.step import StepTrace, trace_step
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The arguments of one step, with the tokens that they stand for."""
+    """The arguments of one step, with the tokens that they stand for.
+
+    Rows of numbers are made tensors. Whether the arguments fit together is for the step to say.
+    """
 
     policy_log_probs: Tensor  # (B, S)
     response_mask: Tensor  # (B, S)
     gradient_accumulation_steps: int = 1
     normalize_constant: float = 1.0
     tokens: Sequence[Sequence[str]] | None = None  # B rows of S
+
+    def __post_init__(self) -> None:
+        for name in ("policy_log_probs", "response_mask"):
+            object.__setattr__(self, name, matrix(name, getattr(self, name)))
 
     def trace(self) -> StepTrace:
         """Run the step on this batch, on a fresh leaf."""
@@ -91,10 +98,7 @@ def _batch(name: str, content: object) -> Batch:
         raise ValueError(f"{name} holds {strange[0]!r}, which is none of {', '.join(known)}.")
     if missing := [key for key in known[:2] if key not in content]:
         raise ValueError(f"{name} lacks {missing[0]}: give policy_log_probs and response_mask.")
-    arguments = dict(content)
-    for key in known[:2]:
-        arguments[key] = matrix(key, content[key])
-    return Batch(**arguments)
+    return Batch(**content)
 
 
 def matrix(name: str, rows: Tensor | Sequence[Sequence[float]]) -> Tensor:

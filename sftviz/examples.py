@@ -3,6 +3,7 @@
 import torch
 
 from sftviz.batch import Batch
+from sftviz.logits import LogitsBatch
 
 NAN = float("nan")
 
@@ -59,3 +60,21 @@ PRESETS = {
         gradient_accumulation_steps=2,
     ),
 }
+
+# After "the" comes "cat", and so on; the first label belongs to the prompt.
+FIVE_WORDS = LogitsBatch(
+    logits=torch.tensor(
+        [
+            [
+                [0.1, 2.0, 0.3, -0.5, 1.2],
+                [-1.0, 0.2, 2.5, 0.4, 0.1],
+                [0.5, -0.8, 0.3, 1.0, 0.6],
+                [1.5, 0.0, -0.4, 0.2, 1.1],
+            ]
+        ]
+    ),
+    labels=torch.tensor([[1, 2, 3, 4]]),
+    response_mask=torch.tensor([[0, 1, 1, 1]]),
+    gradient_accumulation_steps=2,
+    vocabulary=("the", "cat", "sat", "on", "mat"),
+)

@@ -1,5 +1,6 @@
 """The step seen from the logits: what autograd leaves where the model can learn from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,28 @@ class LogitsTrace:
     probs: Tensor  # (B, S, V)
     step: StepTrace  # of the log-probs of the labels
     logits_grad: Tensor  # (B, S, V)
+
+
+@dataclass(frozen=True, eq=False)
+class LogitsBatch:
+    """The arguments of `trace_logits`, with the words that the vocabulary stands for."""
+
+    logits: Tensor  # (B, S, V)
+    labels: Tensor  # (B, S) int64
+    response_mask: Tensor  # (B, S)
+    gradient_accumulation_steps: int = 1
+    normalize_constant: float = 1.0
+    vocabulary: Sequence[str] | None = None  # V
+
+    def trace(self) -> LogitsTrace:
+        """Run the step on this batch, on fresh logits."""
+        return trace_logits(
+            self.logits,
+            self.labels,
+            self.response_mask,
+            self.gradient_accumulation_steps,
+            self.normalize_constant,
+        )
 
 
 def trace_logits(
@@ -54,13 +77,13 @@ def trace_logits(
     """
     check_labels(logits, labels)
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = logits.detach().clone().requires_grad_()
+        leaf, labels = logits.detach().clone().requires_grad_(), labels.clone()
         log_probs = leaf.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, S)
         step = trace_step(log_probs, response_mask, gradient_accumulation_steps, normalize_constant)
         log_probs.backward(step.grad)  # autograd goes on where the step's trace ended
     return LogitsTrace(
         logits=leaf.detach(),
-        labels=labels.clone(),
+        labels=labels,
         probs=leaf.detach().softmax(-1),
         step=step,
         logits_grad=leaf.grad,

@@ -1,6 +1,7 @@
 """The parts that pictures are made of: formulas, results, captions, tables, titled sections."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from sftviz.scene import Cell, Column, Node, Placed, Row, Text
 from sftviz.stages import Term, value
@@ -17,8 +18,12 @@ TONES = {
     "grad": "gradient",
     "gradient_accumulation_steps": "knob",
     "normalize_constant": "knob",
+    "logits": "entry",
+    "probs": "entry",
+    "labels": "response",
+    "logits_grad": "gradient",
 }
-CELL = 10  # at least: a gradient of −0.01562 fits, so columns stay where they are while G moves
+CELL = 11  # at least: a gradient of −0.003906 fits, so columns stay where they are while G moves
 TITLES = 25  # the column of titles, where there is room for one
 
 
@@ -77,6 +82,13 @@ def result(trace: StepTrace, quantity: str) -> Cell:
     """The value of a quantity, framed."""
     text = value(trace, quantity)
     return Cell(text, max(CELL, len(text) + 2), TONES[quantity], quantity)
+
+
+def aligned(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells made as wide as the widest, so that digits stand under digits."""
+    cells = list(cells)
+    width = max(cell.width for cell in cells)
+    return [replace(cell, width=width) for cell in cells]
 
 
 def equals(node: Node) -> Node:

@@ -18,6 +18,7 @@ Tokens = Sequence[Sequence[str]]  # B rows of S
 TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")  # each (B, S)
 
 SUMS = 10  # at least: the row sums beside a grid
+GAP = 2  # the sign of what is left out of it
 MAX_ROWS = 8
 
 
@@ -36,7 +37,9 @@ class Sheet:
     @property
     def grid_width(self) -> int:
         """The width of a grid with its row sums."""
-        return len(self.columns) * (self.cell + 1) + _sums_width(self.sums)
+        gaps = self.columns.count(None)
+        cells = (len(self.columns) - gaps) * (self.cell + 1)
+        return cells + gaps * GAP + _sums_width(self.sums)
 
     @property
     def left_out(self) -> str:
@@ -60,20 +63,28 @@ def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX
     sums = _write_sums(trace, rows)
     width -= _sums_width(sums)
     # The narrowest cells first: what they have room for says how wide they must be.
-    columns = elide(S, width // 5)
+    columns = _columns(S, 4, width)
     cell = max(map(len, _write(trace, rows, columns).values())) + 2
     cell = max(cell, min(CELL, width // S - 1))
-    columns = elide(S, width // (cell + 1))
+    columns = _columns(S, cell, width)
     return Sheet(trace, tokens, rows, columns, _write(trace, rows, columns), sums, cell)
+
+
+def _columns(count: int, cell: int, width: int) -> tuple[int | None, ...]:
+    """The columns shown of `count`: all that a width in cells has room for."""
+    if count <= width // (cell + 1):
+        return tuple(range(count))
+    shown = (width - GAP) // (cell + 1)
+    return (*range(shown - 1), None, count - 1)
 
 
 def check_tokens(trace: StepTrace, tokens: Tokens | None) -> None:
     """Refuse tokens that are not one string for each log-prob."""
     if tokens is None:
         return
-    try:
-        kinds = {kind for row in tokens for kind in set(map(type, row))}
-    except TypeError:
+    try:  # what can be sliced is a sequence
+        kinds = {kind for row in tokens[:] for kind in set(map(type, row[:]))}
+    except (TypeError, KeyError):
         raise TypeError(
             f"tokens must be B rows of S strings, got {brief(tokens)}: give one string per token."
         ) from None

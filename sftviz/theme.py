@@ -39,6 +39,9 @@ TONES = {
     "badge": Tone(
         Paint("#ffffff", "#1f2937", "#1f2937"), Paint("#111827", "#dfe3e8", "#dfe3e8"), "()"
     ),
+    "entry": Tone(
+        Paint("#1f2937", "#ffffff", "#858f9d"), Paint("#e6e8eb", "#1b1f25", "#78828f"), "  "
+    ),
     "response": Tone(
         Paint("#0a559b", "#e1effb", "#3a80bf"), Paint("#b9dcfb", "#12314d", "#5b9fd8")
     ),

@@ -12,6 +12,7 @@ from sftviz.formatting import number, token_label
 from sftviz.parts import (
     CELL,
     TITLES,
+    aligned,
     TONES,
     caption,
     elide,
@@ -75,20 +76,22 @@ def key_formula(trace: StepTrace) -> Drawing:
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(key_formula(WORKED_EXAMPLE.trace()))
-    ╭────────────────────────────────────────────────────────────────────╮
-    │ masked_sum  = Σ masked_log_probs ÷ c = (−1 − 1.8) ÷ 1 = [    −2.8] │
-    │ loss        = −masked_sum ÷ G        = −(−2.8) ÷ 2    = [     1.4] │
-    │ scaled_loss = loss ÷ G               = 1.4 ÷ 2        = [     0.7] │
-    │ grad        = −1 ÷ (G² · c)          = −1 ÷ (2² · 1)  = [   −0.25] │
-    ╰────────────────────────────────────────────────────────────────────╯
+    ╭─────────────────────────────────────────────────────────────────────╮
+    │ masked_sum  = Σ masked_log_probs ÷ c = (−1 − 1.8) ÷ 1 = [     −2.8] │
+    │ loss        = −masked_sum ÷ G        = −(−2.8) ÷ 2    = [      1.4] │
+    │ scaled_loss = loss ÷ G               = 1.4 ÷ 2        = [      0.7] │
+    │ grad        = −1 ÷ (G² · c)          = −1 ÷ (2² · 1)  = [    −0.25] │
+    ╰─────────────────────────────────────────────────────────────────────╯
     """
+    stages = tell(trace)[1:5]
+    results = aligned(result(trace, stage.quantity) for stage in stages)
     rows = [
         (
             Text(stage.quantity, TONES[stage.quantity], stage.quantity),
             *(equals(formula(terms, _ENDLESS)[0]) for terms in (stage.formula, stage.substitution)),
-            equals(result(trace, stage.quantity)),
+            equals(outcome),
         )
-        for stage in tell(trace)[1:5]
+        for stage, outcome in zip(stages, results, strict=True)
     ]
     return Drawing(Card(table(rows, gap=1)), sentence(trace))
 
@@ -98,26 +101,28 @@ def gradient_formula(trace: StepTrace) -> Drawing:
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(gradient_formula(WORKED_EXAMPLE.trace()))
-    ╭───────────────────────────────────────────────────────────────────────────╮
-    │ grad = ⎧ −1 ÷ (G² · c) = −1 ÷ (2² · 1) = [   −0.25]  at 7 response tokens │
-    │        ⎩ 0                             = ░       0░  at 1 masked token    │
-    ╰───────────────────────────────────────────────────────────────────────────╯
+    ╭────────────────────────────────────────────────────────────────────────────╮
+    │ grad = ⎧ −1 ÷ (G² · c) = −1 ÷ (2² · 1) = [    −0.25]  at 7 response tokens │
+    │        ⎩ 0                             = ░        0░  at 1 masked token    │
+    ╰────────────────────────────────────────────────────────────────────────────╯
     """
     backward = tell(trace)[4]
     masked = ~trace.response_mask
+    left = number(largest(trace.grad[masked]).item())
+    cells = aligned((result(trace, "grad"), Cell(left, CELL, "masked")))
     rows = [
         (
             Row((Text("grad", "gradient", "grad"), Text(" = "), Text("⎧", "muted"))),
             formula(backward.formula, _ENDLESS)[0],
             equals(formula(backward.substitution, _ENDLESS)[0]),
-            equals(result(trace, "grad")),
+            equals(cells[0]),
             Text(f" at {_count(trace.num_tokens, 'response token')}", "muted"),
         ),
         (
             Text("       ⎩", "muted"),
             Text("0"),
             Text(""),
-            equals(Cell(number(largest(trace.grad[masked]).item()), CELL, "masked")),
+            equals(cells[1]),
             Text(f" at {_count(int(masked.sum()), 'masked token')}", "muted"),
         ),
     ]
@@ -132,23 +137,24 @@ def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) ->
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(gradient_table(WORKED_EXAMPLE.trace(), steps=(1, 2, 4)))
-    ╭────────────────────────────────────────────╮
-    │ G = [       1]  −1 ÷ (1² · 1) = [      −1] │
-    │ G = [       2]  −1 ÷ (2² · 1) = [   −0.25] │
-    │ G = [       4]  −1 ÷ (4² · 1) = [ −0.0625] │
-    ╰────────────────────────────────────────────╯
+    ╭──────────────────────────────────────────────╮
+    │ G = [        1]  −1 ÷ (1² · 1) = [       −1] │
+    │ G = [        2]  −1 ÷ (2² · 1) = [    −0.25] │
+    │ G = [        4]  −1 ÷ (4² · 1) = [  −0.0625] │
+    ╰──────────────────────────────────────────────╯
     """
     runs = [
         trace_step(trace.policy_log_probs, trace.response_mask, G, trace.normalize_constant)
         for G in steps
     ]
+    results = aligned(result(run, "grad") for run in runs)
     rows = [
         (
             Row((Text("G = "), result(run, "gradient_accumulation_steps"), Text(" "))),
             formula(tell(run)[4].substitution, _ENDLESS)[0],
-            equals(result(run, "grad")),
+            equals(outcome),
         )
-        for run in runs
+        for run, outcome in zip(runs, results, strict=True)
     ]
     values = ", ".join(
         f"{value(run, 'grad')} for G = {run.gradient_accumulation_steps}" for run in runs
@@ -166,32 +172,38 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(token_table(WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens, max_tokens=5))
-    ╭───────────────────────────────────────────────────────────────────────────────╮
-    │                    policy_log_probs response_mask masked_log_probs grad       │
-    │ row 1 token 1 Yes  [          −0.5] [          1] [          −0.5] [   −0.25] │
-    │ row 1 token 2 .    [          −0.3] [          1] [          −0.3] [   −0.25] │
-    │ row 1 token 3 Why? ░          −0.8░ ░          0░ ░             0░ ░       0░ │
-    │ ⋮                                                                             │
-    │ row 2 token 4 blue [          −0.5] [          1] [          −0.5] [   −0.25] │
-    ╰───────────────────────────────────────────────────────────────────────────────╯
+    ╭────────────────────────────────────────────────────────────────────────────────╮
+    │                    policy_log_probs response_mask masked_log_probs grad        │
+    │ row 1 token 1 Yes  [          −0.5] [          1] [          −0.5] [    −0.25] │
+    │ row 1 token 2 .    [          −0.3] [          1] [          −0.3] [    −0.25] │
+    │ row 1 token 3 Why? ░          −0.8░ ░          0░ ░             0░ ░        0░ │
+    │ ⋮                                                                              │
+    │ row 2 token 4 blue [          −0.5] [          1] [          −0.5] [    −0.25] │
+    ╰────────────────────────────────────────────────────────────────────────────────╯
     """
     check_tokens(trace, tokens)
     S = trace.policy_log_probs.shape[1]
     places = elide(trace.response_mask.numel(), max_tokens)
     shown = [place for place in places if place is not None]
-    values = {field: getattr(trace, field).flatten()[shown].tolist() for field in TOKEN_FIELDS}
+    texts = {
+        field: [number(+entry) for entry in getattr(trace, field).flatten()[shown].tolist()]
+        for field in TOKEN_FIELDS
+    }
+    widths = {
+        field: max(CELL, len(field), 2 + max(map(len, texts[field]))) for field in TOKEN_FIELDS
+    }
     lines = {}
     for index, place in enumerate(shown):
         row, column = divmod(place, S)
-        tone = None if values["response_mask"][index] else "masked"
+        tone = None if trace.response_mask[row, column] else "masked"
         lines[place] = (
             Text(f"row {row + 1}", "muted"),
             Text(f"token {column + 1}", "muted"),
             Text(token_label(tokens[row][column], 16) if tokens else ""),
             *(
                 Cell(
-                    number(+values[field][index]),
-                    max(CELL, len(field)),
+                    texts[field][index],
+                    widths[field],
                     tone or TONES[field],
                     f"{field}[{row},{column}]",
                 )

@@ -3,14 +3,18 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from types import MappingProxyType
 
 import ipywidgets
 import traitlets
 from torch import Tensor
 
+from sftviz.batch import Batch
 from sftviz.drawing import Drawing
 from sftviz.explorers.live_drawing import LiveDrawing
+from sftviz.logits import LogitsBatch, LogitsTrace
+from sftviz.step import StepTrace
 from sftviz.views import NARROWEST, WIDTH
 
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
@@ -19,11 +23,12 @@ _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `
 class Explorer(ipywidgets.VBox):
     """Controls above a live drawing, both following a state.
 
-    A subclass declares the state as traits, draws it in `draw`, and calls `redraw` when it changes.
-    What is done to the drawing comes back as new values of those traits that hold tensors. What is
-    done to a control comes back through `take`.
+    The state is the fields of a batch, each a trait that the subclass declares and has `checked`.
+    The subclass draws it in `draw`. What is done to the drawing comes back as new values of those
+    traits that hold tensors, what is done to a control through `take`.
 
     Args:
+        start: the state to begin with.
         actions: which tensor traits can be changed in the drawing, and how: see `LiveDrawing`.
         limits: how large entries of these may become by hand.
     """
@@ -31,9 +36,15 @@ class Explorer(ipywidgets.VBox):
     selected = traitlets.Tuple((0, 0))  # the index of the entry last touched
 
     def __init__(
-        self, actions: Mapping[str, str], limits: Mapping[str, float] = MappingProxyType({})
+        self,
+        start: Batch | LogitsBatch,
+        actions: Mapping[str, str],
+        limits: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
+        self.refuse(start)
         super().__init__()
+        self._make_batch = type(start)
+        self._state = [field.name for field in fields(start)]
         self.add_class("sftviz-explorer")
         self.live = LiveDrawing(actions=dict(actions), limits=dict(limits))
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
@@ -41,6 +52,44 @@ class Explorer(ipywidgets.VBox):
         self.live.observe(self._take_values, "values")
         self.live.observe(self._take_selected, "selected")
         self.live.observe(self.redraw, "columns")
+        self.load(start)
+        self.observe(self.redraw, [*self._state, "selected"])
+
+    @property
+    def batch(self) -> Batch | LogitsBatch:
+        """The state, as one value."""
+        return self._make_batch(**{name: getattr(self, name) for name in self._state})
+
+    @property
+    def trace(self) -> StepTrace | LogitsTrace:
+        """The step, run on the state."""
+        return self.batch.trace()
+
+    @property
+    def drawing(self) -> Drawing:
+        """The state as a picture that stands still."""
+        return self.draw(WIDTH)
+
+    def load(self, batch: Batch | LogitsBatch) -> None:
+        """Take over all fields of a batch at once."""
+        with self.hold_trait_notifications():
+            for name in self._state:
+                setattr(self, name, getattr(batch, name))
+            self.selected = (0, 0)
+
+    def checked(self, proposal: dict) -> object:
+        """What a trait is to become, refused where the whole state could not be drawn with it."""
+        name = proposal["trait"].name
+        try:
+            batch = replace(self.batch, **{name: proposal["value"]})
+            self.refuse(batch)
+        except (TypeError, ValueError) as error:
+            raise traitlets.TraitError(str(error)) from error
+        return getattr(batch, name)
+
+    def refuse(self, batch: Batch | LogitsBatch) -> None:
+        """Raise a TypeError or ValueError for what can't be the state."""
+        batch.trace()
 
     def draw(self, width: int) -> Drawing:
         """Draw the state to fit a width in cells."""
@@ -49,11 +98,6 @@ class Explorer(ipywidgets.VBox):
     def show_controls(self) -> None:
         """Let the controls follow the state."""
         raise NotImplementedError
-
-    @property
-    def drawing(self) -> Drawing:
-        """The state as a picture that stands still."""
-        return self.draw(WIDTH)
 
     def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], below: Sequence = ()) -> None:
         """Put controls above the drawing; what changes in them goes to `take`."""
@@ -86,17 +130,17 @@ class Explorer(ipywidgets.VBox):
         Raises:
             ValueError: a key names nothing that can be changed in this drawing.
         """
-        fields: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for key, value in entries.items():
             entry = _ENTRY.fullmatch(key)
             if entry is None or entry[1] not in self.live.actions:
                 can = ", ".join(self.live.actions) or "nothing"
                 raise ValueError(f"{key} can't be changed here: change {can}.")
-            field = fields.setdefault(entry[1], getattr(self, entry[1]).clone())
-            field[_index(entry[2])] = value
+            tensor = tensors.setdefault(entry[1], getattr(self, entry[1]).clone())
+            tensor[_index(entry[2])] = value
         with self.hold_trait_notifications():
-            for name, field in fields.items():
-                setattr(self, name, field)
+            for name, tensor in tensors.items():
+                setattr(self, name, tensor)
 
     def _values(self, drawing: Drawing) -> dict[str, float | None]:
         """What can be changed in a drawing, by key; None for what JSON has no number for."""

@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from html import escape
 
 import ipywidgets
 import traitlets
 from torch import Tensor
 
-from sftviz.batch import Batch, matrix
+from sftviz.batch import Batch
 from sftviz.drawing import Drawing
 from sftviz.examples import PRESETS, WORKED_EXAMPLE
 from sftviz.explorers.explorer import Explorer
 from sftviz.sheet import Tokens, check_tokens
-from sftviz.step import StepTrace
-from sftviz.validate import check_step
 from sftviz.views import step_flow
 
 CONTROLS = (
@@ -27,7 +26,7 @@ CONTROLS = (
     "code",
 )
 _ACTIONS = {"response_mask": "toggle", "policy_log_probs": "move"}
-_STATE = ("policy_log_probs", "response_mask", "gradient_accumulation_steps", "normalize_constant")
+_STATE = tuple(field.name for field in fields(Batch))
 _OWN = "as given"  # the preset that is the explorer's own start
 
 
@@ -77,42 +76,29 @@ class StepExplorer(Explorer):
             policy_log_probs = WORKED_EXAMPLE.policy_log_probs
             response_mask = WORKED_EXAMPLE.response_mask if response_mask is None else response_mask
             tokens = WORKED_EXAMPLE.tokens if tokens is None else tokens
-        policy_log_probs = matrix("policy_log_probs", policy_log_probs)
         if response_mask is None:
-            response_mask = policy_log_probs.new_ones(policy_log_probs.shape)
+            response_mask = [[1.0] * len(row) for row in policy_log_probs]
         start = Batch(
             policy_log_probs,
-            matrix("response_mask", response_mask),
+            response_mask,
             gradient_accumulation_steps,
             normalize_constant,
             tokens,
         )
-        check_tokens(start.trace(), tokens)
-
         super().__init__(
+            start,
             {name: action for name, action in _ACTIONS.items() if name in controls},
             limits={"policy_log_probs": 0.0},  # the log of a probability is never above
         )
         self._presets = {_OWN: start, **PRESETS}
         self._code = ipywidgets.HTML()
-        self.load(start)
         made = self._make_controls()
         self.assemble({name: made[name] for name in made if name in controls}, [self._code])
 
     @property
-    def batch(self) -> Batch:
-        """The state, as the arguments of the step."""
-        return Batch(*(getattr(self, name) for name in _STATE), self.tokens)
-
-    @property
-    def trace(self) -> StepTrace:
-        """The step, run on the state."""
-        return self.batch.trace()
-
-    @property
     def code(self) -> str:
         """The lines of Python that make an explorer with this state."""
-        arguments = {name: getattr(self, name) for name in (*_STATE, "tokens")}
+        arguments = {name: getattr(self, name) for name in _STATE}
         lines = [
             f"    {name}={_written(argument)},"
             for name, argument in arguments.items()
@@ -120,30 +106,15 @@ class StepExplorer(Explorer):
         ]
         return "\n".join(["from sftviz import StepExplorer", "", "StepExplorer(", *lines, ")"])
 
-    def load(self, batch: Batch) -> None:
-        """Take over all arguments of a batch at once."""
-        with self.hold_trait_notifications():
-            for name in (*_STATE, "tokens"):
-                setattr(self, name, getattr(batch, name))
-            self.selected = (0, 0)
-
     def draw(self, width: int) -> Drawing:
         return step_flow(self.trace, self.tokens, width)
 
+    def refuse(self, batch: Batch) -> None:
+        check_tokens(batch.trace(), batch.tokens)
+
     @traitlets.validate(*_STATE)
     def _check(self, proposal: dict) -> object:
-        name, value = proposal["trait"].name, proposal["value"]
-        try:
-            if name in _ACTIONS:
-                value = matrix(name, value)
-            check_step(**{**{other: getattr(self, other) for other in _STATE}, name: value})
-        except (TypeError, ValueError) as error:
-            raise traitlets.TraitError(str(error)) from error
-        return value
-
-    @traitlets.observe(*_STATE, "tokens", "selected")
-    def _follow(self, change: dict) -> None:
-        self.redraw()
+        return self.checked(proposal)
 
     def _make_controls(self) -> dict[str, ipywidgets.DOMWidget]:
         style = {"description_width": "initial"}

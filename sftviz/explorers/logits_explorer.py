@@ -1,0 +1,109 @@
+"""The step from the logits on, live: the one gradient that stays, and the one that moves."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import ipywidgets
+import traitlets
+from torch import Tensor
+
+from sftviz.drawing import Drawing
+from sftviz.examples import FIVE_WORDS
+from sftviz.explorers.explorer import Explorer
+from sftviz.logits import LogitsBatch
+from sftviz.logits_view import check_vocabulary, logits_flow
+
+_STATE = tuple(field.name for field in fields(LogitsBatch))
+
+
+class LogitsExplorer(Explorer):
+    """Logits, softmax, log-prob of the label, loss, and the gradient at both ends, linked.
+
+    Drag a logit and watch: the gradient at the log-probs stays where it is, the one at the logits
+    follows. Its state is the arguments of `trace_logits`; `trace` and `drawing` are computed.
+
+    Args:
+        logits: (1, S, V) tensor; those of a small example if left out.
+        labels: (1, S) int64 tensor.
+        response_mask: (1, S) tensor, 1 = response token; every token is one if left out.
+        gradient_accumulation_steps: int G >= 1.
+        normalize_constant: finite number > 0.
+        vocabulary: V strings; without them the entries are numbered.
+
+    Raises:
+        TypeError, ValueError: what `trace_logits` refuses; a `TraitError` where a trait is set.
+
+    Example:
+        >>> explorer = LogitsExplorer()
+        >>> before = explorer.trace
+        >>> explorer.edit({"logits[0,1,2]": 6.0})  # much surer of the label
+        >>> bool(explorer.trace.step.grad.equal(before.step.grad))
+        True
+        >>> before.logits_grad[0, 1, 2], explorer.trace.logits_grad[0, 1, 2]
+        (tensor(-0.0639), tensor(-0.0026))
+    """
+
+    logits = traitlets.Any()  # (1, S, V) tensor
+    labels = traitlets.Any()  # (1, S) tensor
+    response_mask = traitlets.Any()  # (1, S) tensor
+    gradient_accumulation_steps = traitlets.Any()
+    normalize_constant = traitlets.Any()
+    vocabulary = traitlets.Any()
+
+    def __init__(
+        self,
+        logits: Tensor | None = None,
+        labels: Tensor | None = None,
+        response_mask: Tensor | None = None,
+        gradient_accumulation_steps: int = FIVE_WORDS.gradient_accumulation_steps,
+        normalize_constant: float = FIVE_WORDS.normalize_constant,
+        vocabulary: Sequence[str] | None = None,
+    ) -> None:
+        if logits is None:
+            logits, labels, vocabulary = FIVE_WORDS.logits, FIVE_WORDS.labels, FIVE_WORDS.vocabulary
+            response_mask = FIVE_WORDS.response_mask if response_mask is None else response_mask
+        elif response_mask is None:
+            response_mask = logits.new_ones(logits.shape[:2])
+        start = LogitsBatch(
+            logits,
+            labels,
+            response_mask,
+            gradient_accumulation_steps,
+            normalize_constant,
+            vocabulary,
+        )
+        super().__init__(start, {"logits": "move", "response_mask": "toggle"})
+        self._start = start
+        self.assemble(
+            {
+                "reset": ipywidgets.Button(description="reset", layout={"width": "max-content"}),
+                "gradient_accumulation_steps": ipywidgets.IntSlider(
+                    min=1,
+                    max=max(16, gradient_accumulation_steps),
+                    description="G",
+                    tooltip="gradient_accumulation_steps",
+                    style={"description_width": "initial"},
+                ),
+            }
+        )
+
+    def draw(self, width: int) -> Drawing:
+        return logits_flow(self.trace, self.vocabulary, width)
+
+    def show_controls(self) -> None:
+        if "gradient_accumulation_steps" in self.controls:
+            slider = self.controls["gradient_accumulation_steps"]
+            slider.value = self.gradient_accumulation_steps
+
+    def take(self, name: str, value: object) -> None:
+        if name == "reset":
+            self.load(self._start)
+        else:
+            super().take(name, value)
+
+    def refuse(self, batch: LogitsBatch) -> None:
+        check_vocabulary(batch.trace(), batch.vocabulary)
+
+    @traitlets.validate(*_STATE)
+    def _check(self, proposal: dict) -> object:
+        return self.checked(proposal)
