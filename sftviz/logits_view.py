@@ -14,7 +14,7 @@ from sftviz.views import FRAME, WIDTH, sentence
 
 _MAX_ENTRIES = 8  # of the vocabulary; more are left out
 _NAMES = 10  # cells, for their names beside a grid
-_BODY = 62  # cells, for the longest formula and its result
+_BODY = 70  # cells, for the longest formula and its result
 
 
 def logits_flow(
@@ -97,7 +97,7 @@ class _Page:
         )
 
     def softmax(self) -> Node:
-        heading = self.words("{probs} = softmax({logits})", "each column adds up to 1")
+        heading = self.words("{probs} = softmax({logits})", "columns add up to 1")
         return Column((*heading, *self.entries("probs")))
 
     def log_probs(self) -> Node:
@@ -120,7 +120,7 @@ class _Page:
 
     def logits_gradient(self) -> Node:
         heading = self.words(
-            "{logits_grad} = ({probs} − one-hot of {labels}) · −{grad}", "each column adds up to 0"
+            "{logits_grad} = ({probs} − one-hot of {labels}) · −{grad}", "columns add up to 0"
         )
         return Column((*heading, *self.entries("logits_grad")))
 

@@ -24,7 +24,7 @@ TONES = {
     "logits_grad": "gradient",
 }
 CELL = 11  # at least: a gradient of −0.003906 fits, so columns stay where they are while G moves
-TITLES = 25  # the column of titles, where there is room for one
+TITLES = 26  # the column of titles, where there is room for one
 
 
 def formula(terms: Iterable[Term], width: int, note: str = "") -> list[Node]:

@@ -135,7 +135,7 @@ class StepExplorer(Explorer):
                 description="c", tooltip="normalize_constant", style=style, layout={"width": "8em"}
             ),
             "policy_log_probs": ipywidgets.FloatSlider(
-                max=0.0, step=0.01, style=style, layout={"width": "min(100%, 26em)"}
+                max=0.0, step=0.01, style=style, layout={"width": "min(100%, 32em)"}
             ),
             "code": ipywidgets.ToggleButton(description="as code", layout=narrow),
         }
