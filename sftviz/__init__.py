@@ -9,10 +9,17 @@ from importlib import import_module
 from sftviz.batch import Batch, load_batch
 from sftviz.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, WORKED_EXAMPLE
+from sftviz.log_probs import (
+    TokenBatch,
+    build_token_batch,
+    compute_entropy,
+    get_response_log_probs,
+)
 from sftviz.logits import LogitsBatch, LogitsTrace, trace_logits
 from sftviz.logits_view import logits_flow
 from sftviz.stages import Stage, tell
 from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
+from sftviz.token_view import shift_view
 from sftviz.views import gradient_formula, gradient_table, key_formula, step_flow, token_table
 
 # Widgets are loaded on first use: a script that only trains or draws never pays for them.
@@ -32,6 +39,10 @@ __all__ = [
     "Stage",
     "StepExplorer",
     "StepTrace",
+    "TokenBatch",
+    "build_token_batch",
+    "compute_entropy",
+    "get_response_log_probs",
     "gradient_formula",
     "gradient_table",
     "key_formula",
@@ -39,6 +50,7 @@ __all__ = [
     "logits_flow",
     "masked_normalize",
     "sft_microbatch_train_step",
+    "shift_view",
     "step_flow",
     "tell",
     "token_table",

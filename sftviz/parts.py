@@ -20,6 +20,7 @@ TONES = {
     "normalize_constant": "knob",
     "logits": "entry",
     "probs": "entry",
+    "input_ids": "entry",
     "labels": "response",
     "logits_grad": "gradient",
 }
