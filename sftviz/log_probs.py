@@ -132,7 +132,8 @@ def compute_entropy(logits: Tensor) -> Tensor:
             f"logits must have shape (..., V), got {tuple(logits.shape)}: "
             "the last dimension holds one score a token of the vocabulary."
         )
-    blocks = _blocks(logits.reshape(-1, logits.shape[-1]))
+    rows = logits.reshape(-1, logits.shape[-1])  # (N, V)
+    blocks = rows.split(_block_rows(rows))
     return torch.cat([_entropy(block) for block in blocks]).reshape(logits.shape[:-1])
 
 
@@ -210,11 +211,10 @@ class _LabelLogProbs(torch.autograd.Function):
     def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:
         ctx.save_for_backward(logits, labels)
         log_probs = torch.empty(labels.shape, dtype=_wide(logits), device=logits.device)
-        size = _block_rows(logits)
-        for block, label, out in _together(size, logits, labels, log_probs):
+        for block, scratch, label, out in _in_blocks(logits, labels, log_probs):
             # Not logit − logsumexp, which would lose its digits where both are large.
-            wanted = torch.log_softmax(block, -1, dtype=out.dtype).gather(-1, _column(label))
-            out.copy_(wanted.squeeze(-1))
+            torch.log_softmax(block, -1, dtype=scratch.dtype, out=scratch)
+            out.copy_(scratch.gather(-1, _column(label)).squeeze(-1))
         return log_probs.masked_fill_(labels == IGNORE_INDEX, 0)
 
     @staticmethod
@@ -224,14 +224,15 @@ class _LabelLogProbs(torch.autograd.Function):
         logits, labels = ctx.saved_tensors
         upstream = grad_output.masked_fill(labels == IGNORE_INDEX, 0)  # (N,)
         grad = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)  # (N, V)
-        size = _block_rows(logits)
-        for block, label, g, out in _together(size, logits, labels, upstream, grad):
+        minus_one = -torch.ones((), dtype=upstream.dtype, device=logits.device)
+        for block, scratch, label, g, out in _in_blocks(logits, labels, upstream, grad):
             if not g.any():  # a stretch of prompt or padding: the step never asked about it
                 out.zero_()
                 continue
-            dense = torch.softmax(block, -1, dtype=g.dtype)  # (n, V)
-            dense.scatter_add_(-1, _column(label), dense.new_full((len(g), 1), -1))
-            torch.mul(dense, -g.unsqueeze(-1), out=out)  # rounded once, if out is narrower
+            torch.softmax(block, -1, dtype=scratch.dtype, out=scratch)
+            column = _column(label)
+            scratch.scatter_add_(-1, column, minus_one.expand_as(column))
+            torch.mul(scratch, -g.unsqueeze(-1), out=out)  # rounded once, if out is narrower
             # The logits of a masked token may be NaN, and NaN * 0 is NaN.
             out.index_fill_(0, (g == 0).nonzero().squeeze(-1), 0)
         return grad, None
@@ -248,12 +249,13 @@ def _block_rows(logits: Tensor) -> int:
     return max(N // 64, 2**16 // V, 1)
 
 
-def _blocks(logits: Tensor) -> Sequence[Tensor]:
-    return logits.split(_block_rows(logits))
-
-
-def _together(size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+def _in_blocks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Logits and what goes with their rows, a few rows at a time; second comes scratch space for
+    what is computed of them, the same memory every time."""
+    size = _block_rows(logits)
+    scratch = torch.empty(size, logits.shape[-1], dtype=_wide(logits), device=logits.device)
+    for block, *rest in zip(*(each.split(size) for each in (logits, *others)), strict=True):
+        yield block, scratch[: len(block)], *rest
 
 
 def _column(label: Tensor) -> Tensor:

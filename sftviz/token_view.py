@@ -34,12 +34,8 @@ def shift_view(
     """
     B, S = batch.labels.shape
     columns = elide(S, max(3, (width - FRAME - _NAMES) // (CELL + 1)))
-    fields = {
-        "input_ids": batch.input_ids,
-        "labels": batch.labels,
-        "response_mask": batch.response_mask,
-    }
-    values = {name: field.int().tolist() for name, field in fields.items()}
+    names = ("input_ids", "labels", "response_mask")
+    values = {name: getattr(batch, name).int().tolist() for name in names}
 
     def cell(name: str, row: int, column: int) -> Cell:
         value = values[name][row][column]

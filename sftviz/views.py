@@ -12,8 +12,8 @@ from sftviz.formatting import number, token_label
 from sftviz.parts import (
     CELL,
     TITLES,
-    aligned,
     TONES,
+    aligned,
     caption,
     elide,
     equals,

@@ -1,254 +1,289 @@
 // A drawing that shows an SVG and reports what was done to it.
 //
-// Elements that show a value carry data-key, `grad[1,3]`. The kernel says in `actions` which
-// quantities may be changed and how, and in `values` what they are; a change is written back into
-// `values` as the new value, never as a difference, so that of a burst only the last need arrive.
+// Elements that show a value carry data-key: `grad[1,3]` is that of a token, `grad[1,:]` those of a
+// row, `loss` stands alone. The kernel says in `actions` which quantities may be changed and how,
+// and in `values` what they are. A change is written back into `values` as the new value, never as
+// a difference, so that of a burst only the last need arrive.
 
 /**
- * @typedef {{quantity: string, index: string[]}} Key `grad[1,3]` is grad and ["1", "3"]
- * @typedef {{pointer: number, action: string, key: string, from: number, y: number}} Gesture
+ * What the page shares with the kernel, as live_drawing.py tells it; null is what JSON can't write.
+ * @typedef {{svg: string, alt: string, selected: string, columns: number,
+ *   actions: Record<string, "toggle" | "move">, limits: Record<string, number>,
+ *   values: Record<string, number | null>, error: {message: string, traceback: string}}} State
+ * @typedef {(event: string, callback: () => void) => void} Listen
+ * @typedef {{get: <K extends keyof State>(name: K) => State[K], on: Listen, off: Listen,
+ *   set: <K extends keyof State>(name: K, value: State[K]) => void, save_changes: () => void}} Model
+ *
+ * A pointer held down: where it was, and the value that it paints or started to drag from.
+ * @typedef {{pointer: number, x: number, y: number, key: string, value: number, drags: boolean}} Hold
  */
 
 const CELL_WIDTH = 8; // px, as in the SVG
-const STEP = 0.1; // nats, of a key press
-const PER_PIXEL = 0.01; // nats, of a drag
+const FRAMED = "g[data-key]:has(> rect)"; // the cells: what one can go to
+const PER_PIXEL = 0.01; // what a drag adds
+const SLACK = 3; // px by which a hand trembles that only wants to click
 const SETTLED = 700; // ms without a change, after which a screen reader is told
-const WORDS = { policy_log_probs: "log-prob", response_mask: "mask" };
+/** @type {Record<string, number>} */
+const NUDGES = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 }; // what a key press adds
+/** @type {Record<string, string>} */
+const WORDS = { policy_log_probs: "log-prob", response_mask: "mask", grad: "gradient" };
 
-/** @param {string} key @returns {Key} */
+/** @param {string} key */
 function parse(key) {
   const [quantity, index] = key.replace("]", "").split("[");
   return { quantity, index: index ? index.split(",") : [] };
 }
 
 /**
- * Whether two keys are about the same token, or without a token about the same quantity. The entry
- * of a longer index belongs to the token of the shorter, and `:` stands for all.
- * @param {Key} one @param {Key} other
+ * Whether two keys are about the same token, or without a token about the same quantity. An entry
+ * of a token belongs to that token, and `:` stands for all.
+ * @param {string} one @param {string} other
  */
 function areLinked(one, other) {
-  if (!one.index.length || !other.index.length) return one.quantity === other.quantity;
-  return one.index.every((at, i) => [at, ":", undefined].includes(other.index[i]) || at === ":");
+  const [a, b] = [parse(one), parse(other)];
+  if (!a.index.length || !b.index.length) return a.quantity === b.quantity;
+  return a.index.every((at, i) => at === ":" || [at, ":", undefined].includes(b.index[i]));
 }
 
-/** @param {{model: any, el: HTMLElement}} context */
+/** @param {Element | null | undefined} element */
+const keyOf = (element) => element?.getAttribute("data-key") ?? "";
+/** @param {EventTarget | null} target @param {string} selector */
+const around = (target, selector) =>
+  target instanceof Element ? /** @type {SVGGElement | null} */ (target.closest(selector)) : null;
+
+/** @param {{model: Model, el: HTMLElement}} context */
 function render({ model, el }) {
   el.classList.add("sftviz-live");
-  const alert = Object.assign(document.createElement("div"), { className: "sftviz-error" });
-  alert.setAttribute("role", "alert");
-  const picture = Object.assign(document.createElement("div"), { className: "sftviz-picture" });
-  const status = Object.assign(document.createElement("div"), { className: "sftviz-status" });
-  status.setAttribute("role", "status");
-  el.append(alert, picture, status);
+  el.innerHTML = `<div class="sftviz-error" role="alert" hidden>
+      <p></p><details><summary>Traceback</summary><pre></pre></details></div>
+    <div class="sftviz-picture" role="group"></div><div class="sftviz-status" role="status"></div>`;
+  /** @type {HTMLElement[]} */
+  const [alert, sentence, , , trace, picture, status] = Array.from(el.querySelectorAll("*"));
 
-  /** @type {Gesture | null} */ let gesture = null;
-  /** @type {string} */ let current = ""; // the key of the one element that Tab reaches
-  let settling = 0;
+  let current = ""; // the key of the one cell that Tab reaches
+  let hovered = ""; // the key under the pointer
+  let told = model.get("alt"); // to a screen reader
+  let settling = 0; // a timer
+  /** @type {Hold | undefined} */ let hold;
 
-  /** @returns {SVGGElement[]} the elements that frame a value */
-  const cells = () => [...picture.querySelectorAll("g[data-key]:has(> rect)")];
+  /** @param {string} selector @returns {SVGGElement[]} */
+  const all = (selector) => Array.from(picture.querySelectorAll(selector));
+  const cells = () => all(FRAMED);
   /** @param {string} key */
-  const cellOf = (key) => cells().find((cell) => cell.dataset.key === key);
-  /** @param {EventTarget | null} target */
-  const keyAt = (target) => /** @type {Element} */ (target)?.closest?.("[data-key]")?.dataset.key;
+  const cellOf = (key) => cells().find((cell) => keyOf(cell) === key);
   /** @param {string} key */
-  const actionOf = (key) => key in model.get("values") && model.get("actions")[parse(key).quantity];
+  const valueOf = (key) => model.get("values")[key] ?? 0;
+  /** @param {string} key */
+  const actionOf = (key) => (key in model.get("values") ? model.get("actions")[parse(key).quantity] : "");
 
-  /** Set a value to the hundredth, as far as its quantity may go. @param {string} key @param {number} value */
-  function move(key, value) {
-    const limit = model.get("limits")[parse(key).quantity] ?? Infinity;
-    change(key, Math.min(limit, Math.round(value * 100) / 100));
+  /** @template {keyof State} K @param {K} name @param {State[K]} value */
+  function report(name, value) {
+    model.set(name, value);
+    model.save_changes();
   }
 
   /** @param {string} key @param {number} value */
   function change(key, value) {
-    model.set("values", { ...model.get("values"), [key]: value });
-    model.save_changes();
+    if (value !== model.get("values")[key])
+      report("values", { ...model.get("values"), [key]: value });
   }
 
-  /** @param {string} key */
-  function select(key) {
-    if (model.get("selected") === key) return;
-    model.set("selected", key);
-    model.save_changes();
+  /** Change to the hundredth, as far as the quantity may go. @param {string} key @param {number} to */
+  function move(key, to) {
+    const limit = model.get("limits")[parse(key).quantity] ?? Infinity;
+    change(key, Math.min(limit, Math.round(to * 100) / 100));
   }
 
-  /** Light up a token wherever it appears, or a quantity. @param {string | undefined} key */
-  function link(key) {
-    for (const element of picture.querySelectorAll("[data-key]")) {
-      const isLinked = key !== undefined && areLinked(parse(key), parse(element.dataset.key));
+  /** Light up, wherever it appears, what is under the pointer, or else in focus; and its stages. */
+  function light() {
+    const key = hovered || (picture.contains(document.activeElement) ? current : "");
+    /** @type {Element | undefined} */ let badge;
+    for (const element of all(".badge, [data-key]")) {
+      const isLinked = key !== "" && keyOf(element) !== "" && areLinked(key, keyOf(element));
       element.classList.toggle("linked", isLinked);
+      if (isLinked) badge?.classList.add("linked");
+      if (element.matches(".badge")) badge = element;
     }
   }
 
-  /** @param {SVGGElement} cell */
+  /** @param {Element | null} element */
+  function hover(element) {
+    hovered = keyOf(element);
+    light();
+  }
+
+  /** Say what a cell is to those who don't see it, and to the stylesheet. @param {SVGGElement} cell */
   function describe(cell) {
-    const { quantity, index } = parse(cell.dataset.key);
-    const action = actionOf(cell.dataset.key);
-    const text = cell.textContent;
+    const key = keyOf(cell);
+    const { quantity, index } = parse(key);
+    const action = actionOf(key);
     const [row, token, entry] = index.map((at) => Number(at) + 1);
     const place = (row ? `row ${row}, token ${token}, ` : "") + (entry ? `entry ${entry}, ` : "");
-    const masked = row && quantity !== "response_mask" && cell.classList.contains("masked") ? ", masked" : "";
-    cell.setAttribute("aria-label", `${place}${WORDS[quantity] ?? quantity} ${text}${masked}`);
-    cell.setAttribute("role", { toggle: "checkbox", move: "button" }[action] ?? "img");
-    if (action === "toggle") cell.setAttribute("aria-checked", String(text === "1"));
-    if (action) cell.dataset.action = action;
-    cell.setAttribute("tabindex", cell.dataset.key === current ? "0" : "-1");
+    const name = `${WORDS[quantity] ?? quantity.replaceAll("_", " ")} ${cell.textContent}`;
+    const isMasked = quantity !== "response_mask" && cell.matches(".masked");
+    cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
+    cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
+    cell.setAttribute("tabindex", key === current ? "0" : "-1");
+    if (action) cell.setAttribute("data-action", action);
+    if (action === "toggle") cell.setAttribute("aria-checked", String(valueOf(key) === 1));
+    if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
   }
 
   function draw() {
-    const before = new Map(cells().map((cell) => [cell.dataset.key, cell.textContent]));
+    const before = all("[data-key]");
     const hadFocus = picture.contains(document.activeElement);
-    const linked = picture.querySelector(".linked")?.getAttribute("data-key");
+    const alt = model.get("alt");
     picture.innerHTML = model.get("svg");
-    if (!cellOf(current)) current = cells().find((cell) => actionOf(cell.dataset.key))?.dataset.key ?? "";
-    for (const cell of cells()) {
-      describe(cell);
-      const was = before.get(cell.dataset.key);
-      if (was !== undefined && was !== cell.textContent) cell.classList.add("flash");
+    picture.setAttribute("aria-label", alt);
+    if (!cellOf(current))
+      current = keyOf(cells().find((cell) => actionOf(keyOf(cell))) ?? cells()[0]);
+    cells().forEach(describe);
+    for (const element of all("[data-key]")) {
+      const was = before.findIndex((old) => keyOf(old) === keyOf(element));
+      if (was >= 0 && before[was].textContent !== element.textContent)
+        element.classList.add("flash");
+      before.splice(was, was < 0 ? 0 : 1); // the same key may appear again
     }
-    const svg = picture.querySelector("svg");
-    svg?.setAttribute("role", "group");
-    svg?.setAttribute("aria-label", model.get("alt"));
     if (hadFocus) cellOf(current)?.focus({ preventScroll: true });
-    if (linked) link(linked);
+    light();
     clearTimeout(settling);
-    if (before.size) settling = setTimeout(() => (status.textContent = model.get("alt")), SETTLED);
+    if (alt !== told) settling = setTimeout(() => (status.textContent = told = alt), SETTLED);
   }
 
   function showError() {
     const { message, traceback } = model.get("error");
-    picture.classList.toggle("stale", Boolean(message));
-    alert.replaceChildren();
-    if (!message) return;
-    const details = document.createElement("details");
-    const summary = Object.assign(document.createElement("summary"), { textContent: "Traceback" });
-    details.append(summary, Object.assign(document.createElement("pre"), { textContent: traceback }));
-    alert.append(Object.assign(document.createElement("p"), { textContent: message }), details);
+    alert.hidden = message === "";
+    sentence.textContent = message;
+    trace.textContent = traceback;
+    picture.classList.toggle("stale", message !== "");
   }
 
-  /** Move the focus to the nearest cell in a direction. @param {number} dx @param {number} dy */
-  function go(dx, dy) {
-    const from = cellOf(current)?.getBoundingClientRect();
-    if (!from) return;
-    const gap = (/** @type {DOMRect} */ to) => ({
-      along: dx ? (to.left - from.left) * dx : (to.top - from.top) * dy,
-      across: Math.abs(dx ? to.top - from.top : to.right - from.right),
+  /** The cell that a key leads to from the current one, as they lie on the page. @param {string} key */
+  function neighbour(key) {
+    const from = cellOf(current)?.getBoundingClientRect() ?? new DOMRect();
+    const places = cells().map((cell) => {
+      const { top, right } = cell.getBoundingClientRect();
+      return { cell, down: Math.round(top - from.top), across: Math.abs(right - from.right) };
     });
-    const next = cells()
-      .map((cell) => ({ cell, ...gap(cell.getBoundingClientRect()) }))
-      .filter(({ along, across }) => along > 1 && (dy || across < 1))
-      .sort((a, b) => a.along - b.along || a.across - b.across)[0];
-    if (next) focus(next.cell);
-  }
-
-  /** @param {SVGGElement} cell */
-  function focus(cell) {
-    cellOf(current)?.setAttribute("tabindex", "-1");
-    current = cell.dataset.key;
-    cell.setAttribute("tabindex", "0");
-    cell.focus({ preventScroll: false });
-  }
-
-  /** @param {number} difference */
-  function nudge(difference) {
-    if (actionOf(current) === "move") move(current, model.get("values")[current] + difference);
+    const row = places.filter(({ down }) => down === 0);
+    const at = row.findIndex(({ cell }) => keyOf(cell) === current);
+    const [up, down] = [-1, 1].map((way) => {
+      const ahead = places.filter((place) => place.down * way > 0);
+      return ahead.sort((a, b) => (a.down - b.down) * way || a.across - b.across)[0];
+    });
+    const ends = { Home: row[0], End: row[row.length - 1] };
+    const ways = { ArrowLeft: row[at - 1], ArrowRight: row[at + 1], ArrowUp: up, ArrowDown: down };
+    return { ...ways, ...ends }[key]?.cell;
   }
 
   /** @param {KeyboardEvent} event */
   function onKey(event) {
-    const row = () => {
-      const top = cellOf(current)?.getBoundingClientRect().top;
-      return cells().filter((cell) => cell.getBoundingClientRect().top === top);
-    };
-    const moves = {
-      ArrowLeft: () => go(-1, 0),
-      ArrowRight: () => go(1, 0),
-      ArrowUp: () => (event.shiftKey ? nudge(STEP) : go(0, -1)),
-      ArrowDown: () => (event.shiftKey ? nudge(-STEP) : go(0, 1)),
-      Home: () => focus(row()[0]),
-      End: () => focus(row().at(-1)),
-      "+": () => nudge(STEP),
-      "=": () => nudge(STEP),
-      "-": () => nudge(-STEP),
-      _: () => nudge(-STEP),
-      " ": () => actionOf(current) === "toggle" && change(current, 1 - model.get("values")[current]),
-    };
-    const act = moves[event.key === "Enter" ? " " : event.key];
-    if (!act || !cellOf(current) || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    act();
+    const { key, ctrlKey, metaKey, altKey } = event;
+    if (ctrlKey || metaKey || altKey) return;
+    const action = actionOf(current);
+    if (action === "move" && key in NUDGES) move(current, valueOf(current) + NUDGES[key]);
+    else if (action === "toggle" && /^( |Enter)$/.test(key)) change(current, 1 - valueOf(current));
+    else {
+      const next = neighbour(key);
+      next?.focus();
+      next?.scrollIntoView({ block: "nearest", inline: "nearest" }); // all of it
+    }
+    if (/^( |Enter|Home|End|Arrow.*)$/.test(key)) event.preventDefault();
+  }
+
+  /** @param {FocusEvent} event */
+  function onFocus({ target }) {
+    const cell = around(target, FRAMED);
+    if (!cell) return;
+    cellOf(current)?.setAttribute("tabindex", "-1");
+    cell.setAttribute("tabindex", "0");
+    current = keyOf(cell);
+    light();
+    report("selected", current);
   }
 
   /** @param {PointerEvent} event */
   function onDown(event) {
-    const key = keyAt(event.target);
-    const cell = key && cellOf(key);
+    const cell = around(event.target, FRAMED);
     if (!cell || event.button) return;
     event.preventDefault(); // no text is selected while dragging
-    focus(cell);
-    const action = actionOf(key);
+    cell.focus({ preventScroll: true });
+    const action = actionOf(current);
     if (!action) return;
-    const value = model.get("values")[key];
-    const from = action === "toggle" ? 1 - value : value;
-    gesture = { pointer: event.pointerId, action, key, from, y: event.clientY };
-    picture.setPointerCapture(event.pointerId);
-    if (action === "toggle") change(key, from);
+    const value = action === "toggle" ? 1 - valueOf(current) : valueOf(current);
+    const { pointerId: pointer, clientX: x, clientY: y } = event;
+    hold = { pointer, x, y, key: current, value, drags: false };
+    picture.setPointerCapture(pointer);
+    if (action === "toggle") change(current, value);
   }
 
   /** @param {PointerEvent} event */
   function onMove(event) {
-    if (gesture?.pointer !== event.pointerId) return link(keyAt(event.target));
-    if (gesture.action === "move")
-      return move(gesture.key, gesture.from + (gesture.y - event.clientY) * PER_PIXEL);
-    const key = keyAt(document.elementFromPoint(event.clientX, event.clientY));
-    if (key && actionOf(key) === "toggle" && model.get("values")[key] !== gesture.from) change(key, gesture.from);
+    if (hold?.pointer !== event.pointerId) return;
+    const { key, value, x, y } = hold;
+    const [across, down] = [event.clientX - x, event.clientY - y];
+    if (actionOf(key) === "move") {
+      hold.drags ||= Math.abs(down) > SLACK;
+      if (hold.drags) move(key, value - down * PER_PIXEL);
+      return;
+    }
+    // A quick hand skips cells: paint what lies on its way.
+    const steps = Math.ceil(Math.hypot(across, down) / CELL_WIDTH);
+    for (let step = 1; step <= steps; step++) {
+      const part = step / steps;
+      const under = document.elementFromPoint(x + across * part, y + down * part);
+      const cell = picture.contains(under) ? around(under, FRAMED) : null;
+      if (actionOf(keyOf(cell)) === "toggle") change(keyOf(cell), value);
+    }
+    hold = { ...hold, x: event.clientX, y: event.clientY };
   }
 
-  const root = () => el.closest(".sftviz-explorer") ?? el;
-
-  /** JupyterLab would take a key pressed here for a command: `b` inserts a cell. @param {KeyboardEvent} event */
-  function keepKey(event) {
-    if (event.key === "Enter" || !(event.ctrlKey || event.metaKey)) event.stopPropagation();
+  /** Keep a key from the notebook, where `b` inserts a cell. The application may have its Ctrl+S. */
+  function keepKey(/** @type {Event} */ event) {
+    const { key, ctrlKey, metaKey } = /** @type {KeyboardEvent} */ (event);
+    if (!(ctrlKey || metaKey) || !/^[^myz]$/i.test(key)) event.stopPropagation();
   }
 
-  /** Sliders of the front end have a label beside them, but no name. */
-  function nameSliders() {
-    for (const handle of root().querySelectorAll(".noUi-handle"))
-      handle.setAttribute("aria-label", handle.closest(".jupyter-widgets")?.querySelector("label")?.textContent ?? "");
+  /** See to the explorer around the drawing, once there is one; to do so again changes nothing. */
+  function settleIn() {
+    const root = el.closest(".sftviz-explorer") ?? el;
+    root.addEventListener("keydown", keepKey, { signal: controller.signal });
+    naming.observe(root, { childList: true, subtree: true });
+    for (const slider of root.querySelectorAll(".widget-slider")) {
+      // The front end puts a label beside it, but gives no name to what is focused.
+      const name = slider.querySelector("label")?.textContent ?? "";
+      for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout"))
+        part.setAttribute("aria-label", name);
+    }
   }
 
+  const controller = new AbortController();
+  const naming = new MutationObserver(settleIn);
+  const sizes = new ResizeObserver(([{ contentRect }]) => {
+    if (!contentRect.width) return; // hidden
+    settleIn();
+    report("columns", Math.floor(contentRect.width / CELL_WIDTH) - 2);
+  });
   picture.addEventListener("keydown", onKey);
+  picture.addEventListener("focusin", onFocus);
+  picture.addEventListener("focusout", light);
   picture.addEventListener("pointerdown", onDown);
   picture.addEventListener("pointermove", onMove);
-  picture.addEventListener("pointerleave", () => link(undefined));
-  for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => (gesture = null));
-  picture.addEventListener("focusin", (event) => {
-    const key = keyAt(event.target);
-    link(key);
-    if (key) select(key);
-  });
-  picture.addEventListener("focusout", () => link(undefined));
+  picture.addEventListener("lostpointercapture", () => (hold = undefined));
+  picture.addEventListener("pointerover", (event) => hover(around(event.target, "[data-key]")));
+  picture.addEventListener("pointerleave", () => hover(null));
   model.on("change:svg", draw);
   model.on("change:error", showError);
-  const sizes = new ResizeObserver(([entry]) => {
-    if (!entry.contentRect.width) return; // hidden
-    model.set("columns", Math.floor(entry.contentRect.width / CELL_WIDTH) - 2);
-    model.save_changes();
-  });
-  const frame = requestAnimationFrame(() => {
-    root().addEventListener("keydown", keepKey);
-    nameSliders();
-    sizes.observe(el);
-  });
   draw();
   showError();
+  sizes.observe(el);
   return () => {
-    cancelAnimationFrame(frame);
-    clearTimeout(settling);
-    sizes.disconnect();
     model.off("change:svg", draw);
     model.off("change:error", showError);
+    clearTimeout(settling);
+    sizes.disconnect();
+    naming.disconnect();
+    controller.abort();
   };
 }
 
