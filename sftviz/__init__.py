@@ -6,6 +6,15 @@ views draw a trace; `StepExplorer` makes the drawing one that can be touched.
 
 from importlib import import_module
 
+from sftviz.accumulation import (
+    SCALINGS,
+    SLIPS,
+    BigramModel,
+    accumulate,
+    full_batch_gradient,
+    make_window,
+)
+from sftviz.accumulation_view import accumulation_flow, scaling_table
 from sftviz.batch import Batch, load_batch
 from sftviz.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, WORKED_EXAMPLE
@@ -24,14 +33,19 @@ from sftviz.views import gradient_formula, gradient_table, key_formula, step_flo
 
 # Widgets are loaded on first use: a script that only trains or draws never pays for them.
 _LAZY = {
+    "AccumulationExplorer": "sftviz.explorers.accumulation_explorer",
     "LogitsExplorer": "sftviz.explorers.logits_explorer",
     "StepExplorer": "sftviz.explorers.step_explorer",
 }
 
 __all__ = [
     "FIVE_WORDS",
+    "SCALINGS",
+    "SLIPS",
     "WORKED_EXAMPLE",
+    "AccumulationExplorer",
     "Batch",
+    "BigramModel",
     "Drawing",
     "LogitsBatch",
     "LogitsExplorer",
@@ -40,15 +54,20 @@ __all__ = [
     "StepExplorer",
     "StepTrace",
     "TokenBatch",
+    "accumulate",
+    "accumulation_flow",
     "build_token_batch",
     "compute_entropy",
+    "full_batch_gradient",
     "get_response_log_probs",
     "gradient_formula",
     "gradient_table",
     "key_formula",
     "load_batch",
     "logits_flow",
+    "make_window",
     "masked_normalize",
+    "scaling_table",
     "sft_microbatch_train_step",
     "shift_view",
     "step_flow",

@@ -1,8 +1,9 @@
 """How a number and a token are written, everywhere: in a cell, a formula, a caption, a terminal."""
 
 import unicodedata
+from collections.abc import Iterator
 
-from wcwidth import clip
+from wcwidth import iter_graphemes
 from wcwidth import width as cells
 
 MINUS = "\N{MINUS SIGN}"
@@ -31,8 +32,9 @@ def number(value: float) -> str:
 def token_label(token: str, width: int) -> str:
     """Write a token in at most `width` cells, with what can't be seen made visible.
 
-    A leading space and control characters get a picture, what would reorder the line is replaced,
-    right-to-left text is isolated from its neighbours, and what is too long is clipped.
+    A leading space and control characters get a picture, a mark without a letter gets one to stand
+    on, what would reorder the line is replaced, right-to-left text is isolated from its neighbours,
+    and what is too long is clipped.
 
     >>> token_label(" the", 8), token_label("a\\nb", 8), token_label("interpretability", 8)
     ('␣the', 'a↵b', 'interpr…')
@@ -41,11 +43,41 @@ def token_label(token: str, width: int) -> str:
     before = len(token) - len(token.lstrip(" "))
     after = len(token) - before - len(core)
     text = "␣" * before + "".join(map(_visible, core)) + "␣" * after
+    if text and unicodedata.category(text[0]).startswith("M"):
+        text = "◌" + text
     if cells(text) > width:
-        text = clip(text, 0, width - 1, control_codes="ignore").rstrip() + "…"
+        text = _clip(text, width - 1).rstrip() + "…"
     if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in text):
         text = f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
     return text
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Split a text where it may be cut, so that each piece takes up cells of its own.
+
+    What has no width alone stays with its neighbour: a Myanmar vowel sign widens the letter before
+    it, an isolate opens before the first letter.
+
+    >>> list(pieces("a\u0301日")) == ["a\u0301", "日"]
+    True
+    """
+    piece = ""
+    for grapheme in iter_graphemes(text):
+        if cells(piece) and cells(grapheme):
+            yield piece
+            piece = ""
+        piece += grapheme
+    if piece:
+        yield piece
+
+
+def _clip(text: str, width: int) -> str:
+    clipped = ""
+    for piece in pieces(text):
+        if cells(clipped + piece) > width:
+            break
+        clipped += piece
+    return clipped
 
 
 def _visible(char: str) -> str:

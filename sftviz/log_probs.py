@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sftviz.validate import check_tensor
 
@@ -177,7 +176,7 @@ def get_response_log_probs(
             f"{tuple(input_ids.shape)}: give one label a position, the token that comes next."
         )
     _check_range("input_ids", input_ids, input_ids < 0, "token ids count from 0")
-    output = model(input_ids)
+    output = _run(model, input_ids)
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     _check_logits(logits, input_ids)
     V = logits.shape[-1]
@@ -195,47 +194,74 @@ def get_response_log_probs(
     return result
 
 
+def _run(model: Callable[[Tensor], object], input_ids: Tensor) -> object:
+    try:
+        return model(input_ids)
+    except IndexError as error:  # which says neither what was looked up nor where
+        S = input_ids.shape[1]
+        row, position = divmod(int(input_ids.argmax()), S)
+        raise ValueError(
+            f"the model looked up what it does not have ({error}): input_ids goes up to "
+            f"{input_ids[row, position].item()}, at row {row}, position {position}, and has "
+            f"{S} positions: compare these with its vocabulary and its context length."
+        ) from error
+
+
 class _LabelLogProbs(torch.autograd.Function):
     """log softmax(logits)[label], row by row: (N, V) and (N,) to (N,).
 
     Written with torch's own operations, log_softmax would keep an output as large as the logits
     for its backward, and gather would make a gradient as large again before the one that is wanted:
-    three times what the logits take. All of that can be had again from the logits, so they alone
-    are kept, and backward fills the one buffer that it returns. Both passes take a few rows at a
-    time: what is computed in between is still in the processor's cache when it is needed.
-
-    That computes the softmax twice, and is quicker for it: the time goes into moving memory.
+    three times what the logits take. All of that can be had again from the logits, the highest of
+    each row and the sum of its exponentials. So these are kept, and backward fills the one buffer
+    that it returns. Both passes take a few rows at a time: what is computed in between is still in
+    the processor's cache when it is needed. Exponentials are computed twice, and it is quicker for
+    it: the time goes into moving memory.
     """
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, labels)
-        log_probs = torch.empty(labels.shape, dtype=_wide(logits), device=logits.device)
-        for block, scratch, label, out in _in_blocks(logits, labels, log_probs):
-            # Not logit − logsumexp, which would lose its digits where both are large.
-            torch.log_softmax(block, -1, dtype=scratch.dtype, out=scratch)
-            out.copy_(scratch.gather(-1, _column(label)).squeeze(-1))
-        return log_probs.masked_fill_(labels == IGNORE_INDEX, 0)
+        highest = logits.new_empty(len(logits), 1, dtype=_wide(logits))  # (N, 1)
+        total = torch.empty_like(highest)  # (N, 1)
+        for block, scratch, h, out in _in_blocks(logits, highest, total):
+            h.copy_(block.amax(-1, keepdim=True))
+            # sum adds up in pairs of pairs, where log_softmax adds up a row from left to right:
+            # over 32,000 entries that is worth a digit.
+            torch.sum(_exponentials(block, h, scratch), -1, keepdim=True, out=out)
+        ctx.save_for_backward(logits, labels, highest, total)
+        # Differences before logarithms: the logit less the logsumexp would lose its digits where
+        # both are large. In float64, which costs nothing for N numbers, so that it is rounded once;
+        # a Mac's GPU has none.
+        exact = torch.float32 if logits.device.type == "mps" else torch.float64
+        above = logits.gather(-1, _column(labels)).to(exact) - highest.to(exact)
+        log_probs = (above - total.to(exact).log()).squeeze(-1)
+        return log_probs.masked_fill_(labels == IGNORE_INDEX, 0).to(total.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None]:
         """∂ log p[label] / ∂ logit[v] = (1 where v is the label) − softmax[v]."""
-        logits, labels = ctx.saved_tensors
-        upstream = grad_output.masked_fill(labels == IGNORE_INDEX, 0)  # (N,)
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the log-probs of get_response_log_probs can be differentiated once, and "
+                "create_graph=True asks for more: use log_softmax and gather for that."
+            )
+        logits, labels, highest, total = ctx.saved_tensors
+        upstream = grad_output.masked_fill(labels == IGNORE_INDEX, 0).unsqueeze(-1)  # (N, 1)
         grad = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)  # (N, V)
-        minus_one = -torch.ones((), dtype=upstream.dtype, device=logits.device)
-        for block, scratch, label, g, out in _in_blocks(logits, labels, upstream, grad):
+        rows = (logits, highest, total, _column(labels), upstream, grad)
+        for block, scratch, h, t, column, g, out in _in_blocks(*rows):
             if not g.any():  # a stretch of prompt or padding: the step never asked about it
                 out.zero_()
                 continue
-            torch.softmax(block, -1, dtype=scratch.dtype, out=scratch)
-            column = _column(label)
-            scratch.scatter_add_(-1, column, minus_one.expand_as(column))
-            torch.mul(scratch, -g.unsqueeze(-1), out=out)  # rounded once, if out is narrower
+            _exponentials(block, h, scratch).scatter_add_(-1, column, -t)  # total · (p − 1)
+            torch.mul(scratch, -g / t, out=out)  # rounded once, if out is narrower
             # The logits of a masked token may be NaN, and NaN * 0 is NaN.
-            out.index_fill_(0, (g == 0).nonzero().squeeze(-1), 0)
+            out.index_fill_(0, (g == 0).squeeze(-1).nonzero().squeeze(-1), 0)
         return grad, None
+
+
+def _exponentials(logits: Tensor, highest: Tensor, out: Tensor) -> Tensor:
+    return torch.sub(logits, highest, out=out).exp_()
 
 
 def _wide(logits: Tensor) -> torch.dtype:
@@ -258,8 +284,8 @@ def _in_blocks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
         yield block, scratch[: len(block)], *rest
 
 
-def _column(label: Tensor) -> Tensor:
-    return label.clamp(min=0).unsqueeze(-1)  # (n,) -> (n, 1); what is not scored looks up token 0
+def _column(labels: Tensor) -> Tensor:
+    return labels.clamp(min=0).unsqueeze(-1)  # (N, 1); what is not scored looks up token 0
 
 
 def _entropy(logits: Tensor) -> Tensor:
@@ -275,7 +301,8 @@ def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> tuple[list
     token_ids: list[int] = []
     in_response: list[bool] = []
     for turn, pair in enumerate(turns):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if not is_pair or not hasattr(pair[1], "__len__"):
             raise TypeError(
                 f"row {row}, turn {turn} must be a pair (role, token_ids), got {pair!r}: "
                 'a conversation looks like [("prompt", [1, 2]), ("response", [3])].'

@@ -7,7 +7,7 @@ from string import Formatter
 from sftviz.drawing import Drawing
 from sftviz.formatting import number, token_label
 from sftviz.logits import LogitsTrace
-from sftviz.parts import CELL, TITLES, TONES, caption, elide, formula, ledger, section
+from sftviz.parts import CELL, TITLES, TONES, caption, elide, formula, ledger, result, section
 from sftviz.scene import Cell, Column, Flow, Node, Row, Text
 from sftviz.stages import Term, tell
 from sftviz.views import FRAME, WIDTH, sentence
@@ -89,8 +89,7 @@ class _Page:
                 self.tokens("response_mask"),
                 *ledger(
                     [caption("gradient_accumulation_steps", "= G")],
-                    self.trace.step,
-                    "gradient_accumulation_steps",
+                    result(self.trace.step, "gradient_accumulation_steps"),
                     self.body,
                 ),
             )
@@ -109,7 +108,7 @@ class _Page:
         for stage in tell(self.trace.step)[1:4]:
             terms = (Term(stage.quantity, stage.quantity), Term(" = "), *stage.substitution)
             left = formula(terms, self.body - CELL - 1)
-            lines += ledger(left, self.trace.step, stage.quantity, self.body)
+            lines += ledger(left, result(self.trace.step, stage.quantity), self.body)
         return Column(tuple(lines))
 
     def gradient(self) -> Node:

@@ -71,9 +71,8 @@ def caption(field: str, note: str) -> Node:
     return Row((Text(field, TONES[field], field), Text(note, "muted")), gap=2)
 
 
-def ledger(lines: list[Node], trace: StepTrace, quantity: str, body: int) -> list[Node]:
+def ledger(lines: list[Node], cell: Cell, body: int) -> list[Node]:
     """Lines, with the value that they lead to at the right edge of the last, or below it."""
-    cell = result(trace, quantity)
     if lines[-1].width >= body - cell.width:
         return [*lines, Placed(cell, body, "right")]
     return [*lines[:-1], Row((Placed(lines[-1], body - cell.width), cell))]

@@ -247,7 +247,7 @@ def _inputs(sheet: Sheet, body: int) -> Node:
             *(
                 line
                 for name, symbol in SYMBOLS.items()
-                for line in ledger([caption(name, f"= {symbol}")], sheet.trace, name, body)
+                for line in ledger([caption(name, f"= {symbol}")], result(sheet.trace, name), body)
             ),
         )
     )
@@ -265,7 +265,7 @@ def _stage(sheet: Sheet, stage: Stage, body: int) -> Node:
         outcome = formula(terms, body, stage.note)  # which shows the result among its terms
     else:
         lines = formula(terms, body - CELL - 1, stage.note)
-        outcome = ledger(lines, sheet.trace, stage.quantity, body)
+        outcome = ledger(lines, result(sheet.trace, stage.quantity), body)
     return Column((first, *tokens, *rest, *outcome))
 
 

@@ -1,8 +1,8 @@
 """A scene as lines of Unicode text: for terminals, for screen readers, for tests that compare."""
 
-from wcwidth import iter_graphemes
 from wcwidth import width as cells
 
+from sftviz.formatting import pieces
 from sftviz.scene import Arrow, Frame, Glyphs, Node
 from sftviz.theme import TONES
 
@@ -40,14 +40,7 @@ def _write(line: list[str], x: int, text: str) -> None:
     if text.isascii():
         line[x : x + len(text)] = text
         return
-    start, lead = x, ""
-    for grapheme in iter_graphemes(text):
-        width = cells(grapheme)
-        if width:
-            line[x] = lead + grapheme
-            line[x + 1 : x + width] = [""] * (width - 1)  # a wide character fills these too
-            x, lead = x + width, ""
-        elif x > start:  # it rides on the character before it
-            line[x - 1] += grapheme
-        else:
-            lead += grapheme
+    for piece in pieces(text):
+        if width := cells(piece):
+            line[x : x + width] = [piece, *[""] * (width - 1)]
+            x += width

@@ -136,7 +136,7 @@ class Explorer(ipywidgets.VBox):
             if entry is None or entry[1] not in self.live.actions:
                 can = ", ".join(self.live.actions) or "nothing"
                 raise ValueError(f"{key} can't be changed here: change {can}.")
-            tensor = tensors.setdefault(entry[1], getattr(self, entry[1]).clone())
+            tensor = tensors.setdefault(entry[1], getattr(self, entry[1]).detach().clone())
             tensor[_index(entry[2])] = value
         with self.hold_trait_notifications():
             for name, tensor in tensors.items():
@@ -148,7 +148,7 @@ class Explorer(ipywidgets.VBox):
         for key in drawing.keys:
             entry = _ENTRY.fullmatch(key)
             if entry and entry[1] in self.live.actions:
-                value = float(getattr(self, entry[1])[_index(entry[2])])
+                value = getattr(self, entry[1])[_index(entry[2])].item()
                 # Six digits are what a float32 is sure of: −0.3, not −0.30000001192092896.
                 values[key] = float(f"{value:.6g}") if math.isfinite(value) else None
         return values
@@ -158,11 +158,20 @@ class Explorer(ipywidgets.VBox):
         entries = {key: new for key, new in change["new"].items() if new != self._shown.get(key)}
         if entries:
             with self.live.guard():
-                self.edit(entries)
+                try:
+                    self.edit(entries)
+                finally:
+                    self.live.values = self._shown  # the page forgets what was refused
 
     def _take_selected(self, change: dict) -> None:
         if entry := _ENTRY.fullmatch(change["new"]):
             self.selected = _index(entry[2])
+
+    @traitlets.observe("selected")
+    def _forget_selected(self, change: dict) -> None:
+        entry = _ENTRY.fullmatch(self.live.selected)
+        if entry and _index(entry[2]) != self.selected:
+            self.live.selected = ""  # so that going there again is news
 
     def _take_control(self, name: str, value: object = None) -> None:
         with self.live.guard():

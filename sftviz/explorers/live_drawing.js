@@ -25,6 +25,11 @@ const SLACK = 3; // px by which a hand trembles that only wants to click
 const SETTLED = 700; // ms without a change, after which a screen reader is told
 /** @type {Record<string, number>} */
 const NUDGES = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 }; // what a key press adds
+/** @type {Record<string, number[]>} */
+const WAYS = {
+  ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
+  Home: [-1, 0], End: [1, 0], // as far as that goes
+};
 /** @type {Record<string, string>} */
 const WORDS = { policy_log_probs: "log-prob", response_mask: "mask", grad: "gradient" };
 
@@ -74,7 +79,7 @@ function render({ model, el }) {
   /** @param {string} key */
   const valueOf = (key) => model.get("values")[key] ?? 0;
   /** @param {string} key */
-  const actionOf = (key) => (key in model.get("values") ? model.get("actions")[parse(key).quantity] : "");
+  const actionOf = (key) => model.get("actions")[parse(key).quantity];
 
   /** @template {keyof State} K @param {K} name @param {State[K]} value */
   function report(name, value) {
@@ -158,22 +163,20 @@ function render({ model, el }) {
     picture.classList.toggle("stale", message !== "");
   }
 
-  /** The cell that a key leads to from the current one, as they lie on the page. @param {string} key */
-  function neighbour(key) {
+  /** Go to another cell, as they lie on the page. @param {string} key one of WAYS */
+  function go(key) {
+    const [x, y] = WAYS[key];
     const from = cellOf(current)?.getBoundingClientRect() ?? new DOMRect();
-    const places = cells().map((cell) => {
-      const { top, right } = cell.getBoundingClientRect();
-      return { cell, down: Math.round(top - from.top), across: Math.abs(right - from.right) };
-    });
-    const row = places.filter(({ down }) => down === 0);
-    const at = row.findIndex(({ cell }) => keyOf(cell) === current);
-    const [up, down] = [-1, 1].map((way) => {
-      const ahead = places.filter((place) => place.down * way > 0);
-      return ahead.sort((a, b) => (a.down - b.down) * way || a.across - b.across)[0];
-    });
-    const ends = { Home: row[0], End: row[row.length - 1] };
-    const ways = { ArrowLeft: row[at - 1], ArrowRight: row[at + 1], ArrowUp: up, ArrowDown: down };
-    return { ...ways, ...ends }[key]?.cell;
+    const ahead = cells()
+      .map((cell) => {
+        const { right, top } = cell.getBoundingClientRect();
+        return { cell, across: Math.round(right - from.right), down: Math.round(top - from.top) };
+      })
+      .filter(({ across, down }) => (y ? down * y > 0 : down === 0 && across * x > 0))
+      .sort((a, b) => (a.down - b.down) * y || Math.abs(a.across) - Math.abs(b.across));
+    const next = ahead.at(key.startsWith("Arrow") ? 0 : -1)?.cell;
+    next?.focus();
+    next?.scrollIntoView({ block: "nearest", inline: "nearest" }); // all of it
   }
 
   /** @param {KeyboardEvent} event */
@@ -181,14 +184,11 @@ function render({ model, el }) {
     const { key, ctrlKey, metaKey, altKey } = event;
     if (ctrlKey || metaKey || altKey) return;
     const action = actionOf(current);
-    if (action === "move" && key in NUDGES) move(current, valueOf(current) + NUDGES[key]);
-    else if (action === "toggle" && /^( |Enter)$/.test(key)) change(current, 1 - valueOf(current));
-    else {
-      const next = neighbour(key);
-      next?.focus();
-      next?.scrollIntoView({ block: "nearest", inline: "nearest" }); // all of it
-    }
-    if (/^( |Enter|Home|End|Arrow.*)$/.test(key)) event.preventDefault();
+    const isClick = key === " " || key === "Enter";
+    if (key in NUDGES && action === "move") move(current, valueOf(current) + NUDGES[key]);
+    if (isClick && action === "toggle") change(current, 1 - valueOf(current));
+    if (key in WAYS) go(key);
+    if (isClick || key in WAYS) event.preventDefault(); // or the page would scroll
   }
 
   /** @param {FocusEvent} event */

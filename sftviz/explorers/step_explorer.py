@@ -154,12 +154,13 @@ class StepExplorer(Explorer):
     def _show_log_prob(self, slider: ipywidgets.FloatSlider) -> None:
         """Let the slider move the token last touched, unless what it holds is no number."""
         row, column = self.selected
-        log_prob = float(self.policy_log_probs[row, column])
+        log_prob = self.policy_log_probs[row, column].item()
         slider.description = f"log-prob of row {row + 1}, token {column + 1}"
         slider.disabled = not math.isfinite(log_prob)
         if not slider.disabled:
-            slider.min, slider.max = min(-5.0, log_prob), max(0.0, log_prob)
-            slider.value = log_prob
+            with slider.hold_trait_notifications():  # or it would clip the value to a new range
+                slider.min, slider.max = min(-5.0, log_prob), max(0.0, log_prob)
+                slider.value = log_prob
 
     def take(self, name: str, value: object) -> None:
         match name:
@@ -170,7 +171,7 @@ class StepExplorer(Explorer):
                 self.load(self._presets[chosen])
             case "policy_log_probs":
                 row, column = self.selected
-                if not math.isclose(value, self.policy_log_probs[row, column], abs_tol=1e-6):
+                if not math.isclose(value, self.policy_log_probs[row, column].item(), abs_tol=1e-6):
                     self.edit({f"policy_log_probs[{row},{column}]": value})
             case "code":
                 self.show_controls()

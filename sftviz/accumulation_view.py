@@ -1,0 +1,183 @@
+"""What accumulates in `.grad`, microbatch by microbatch, and what it was meant to come to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sftviz.accumulation import AccumulationTrace, Tick
+from sftviz.drawing import Drawing
+from sftviz.formatting import number
+from sftviz.parts import CELL, TITLES, elide, equals, formula, ledger, section, table
+from sftviz.scene import Card, Cell, Column, Flow, Node, Row, Text
+from sftviz.stages import Term
+from sftviz.views import FRAME, WIDTH
+
+_BODY = 66  # cells, for the longest line with its result
+_MAX = 6  # rows and columns of a parameter; more are left out
+
+
+def accumulation_flow(
+    trace: AccumulationTrace, reached: int | None = None, width: int = WIDTH
+) -> Drawing:
+    """A window from its first microbatch to `zero_grad()`, with what is in `.grad` after each.
+
+    Args:
+        trace: the run to draw; of the model's parameters, the first one that is a table.
+        reached: how many of its moments are shown: one a microbatch, then the optimizer's step,
+            then `zero_grad()`. What comes later keeps its place, empty. None: all of them.
+        width: in cells, what the picture should fit.
+
+    >>> from sftviz.accumulation import BigramModel, accumulate, make_window
+    >>> trace = accumulate(BigramModel(vocab_size=3), make_window(B=4, G=2, vocab_size=3), "G²")
+    >>> accumulation_flow(trace).alt
+    'Accumulation of 2 microbatches, by the rule G²: .grad has grown to 2 times the gradient \
+of the mean per sequence.'
+    """
+    moments = len(trace.ticks) + 2
+    page = _Page(trace, moments if reached is None else reached, width - FRAME)
+    told = [
+        *((f"Microbatch {tick.index + 1}", page.microbatch(tick)) for tick in trace.ticks),
+        ("optimizer.step()", page.step()),
+        ("zero_grad()", page.zero_grad()),
+    ]
+    beside = TITLES + page.body <= width - FRAME
+    sections = [
+        section(str(place), title, node, beside=beside)
+        for place, (title, node) in enumerate(told, start=1)
+    ]
+    alt = (
+        f"Accumulation of {len(trace.ticks)} microbatches, by the rule {trace.scaling.name}: "
+        f".grad has grown to {number(trace.ratio)} times the gradient of the mean per "
+        f"{trace.scaling.per}."
+    )
+    return Drawing(Flow(tuple(sections)), alt)
+
+
+def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
+    """One line a rule: what of the full batch's gradient is in the accumulated one.
+
+    A ratio of 1 and a cosine of 1 mean that the two are the same. A ratio that is not 1 is a
+    gradient too long or too short; a cosine that is not 1 points somewhere else.
+
+    >>> from sftviz.accumulation import SCALINGS, BigramModel, accumulate, make_window
+    >>> model, window = BigramModel(), make_window(B=4, G=2)
+    >>> print(scaling_table([accumulate(model, window, scaling) for scaling in SCALINGS]))
+    ╭───────────────────────────────────────────────────────────────────────────────────╮
+    │ ÷ 1       = ÷ 1   ratio [        8]  cosine [        1]  of the mean per sequence │
+    │ ÷ G       = ÷ 2   ratio [        4]  cosine [        1]  of the mean per sequence │
+    │ ÷ G²      = ÷ 4   ratio [        2]  cosine [        1]  of the mean per sequence │
+    │ ÷ B·G     = ÷ 8   ratio [        1]  cosine [        1]  of the mean per sequence │
+    │ ÷ tokens  = ÷ 32  ratio [        1]  cosine [        1]  of the mean per token    │
+    ╰───────────────────────────────────────────────────────────────────────────────────╯
+    """
+    rows = [
+        (
+            Text(f"÷ {trace.scaling.name}" if trace.scaling.name != "none" else "÷ 1"),
+            equals(Text("÷ " + ", ".join(sorted({str(tick.divisor) for tick in trace.ticks})))),
+            Row((Text("ratio "), _value("ratio", trace.ratio))),
+            Row((Text("cosine "), _value("cosine", trace.cosine))),
+            Text(f"of the mean per {trace.scaling.per}", "muted"),
+        )
+        for trace in traces
+    ]
+    sentences = "; ".join(
+        f"÷ {trace.scaling.name}: ratio {number(trace.ratio)}, cosine {number(trace.cosine)}"
+        for trace in traces
+    )
+    return Drawing(
+        Card(table(rows, gap=2)), f"Accumulated against full-batch gradient. {sentences}."
+    )
+
+
+@dataclass(frozen=True)
+class _Page:
+    """How much of a trace is shown, and the sections that show it."""
+
+    trace: AccumulationTrace
+    reached: int
+    width: int
+
+    @property
+    def parameter(self) -> str:
+        return next(name for name, grad in self.trace.grad.items() if grad.ndim == 2)
+
+    @property
+    def columns(self) -> tuple[int | None, ...]:
+        return elide(self.trace.grad[self.parameter].shape[1], _MAX)
+
+    @property
+    def body(self) -> int:
+        return min(max(_BODY, len(self.columns) * (CELL + 1)), self.width)
+
+    def microbatch(self, tick: Tick) -> Node:
+        shown = tick.index < self.reached
+        masked_sum = Term(self.write(tick.masked_sum, shown) or "…", "masked_sum")
+        terms = (
+            Term("scaled_loss", "scaled_loss"),
+            Term(" = −("),
+            masked_sum,
+            Term(f") ÷ {tick.divisor}"),
+        )
+        lines = formula(terms, self.body - CELL - 1, f"{tick.num_tokens} response tokens")
+        loss = Cell(self.write(tick.scaled_loss, shown), CELL, "scaled_loss", "scaled_loss")
+        grad = self.grid(f"grad_{tick.index + 1}", tick.grad[self.parameter], shown)
+        return Column(
+            (*ledger(lines, loss, self.body), _caption(".grad", "after backward()"), *grad)
+        )
+
+    def step(self) -> Node:
+        shown = self.reached > len(self.trace.ticks)
+        full = self.grid("full_batch_grad", self.trace.full_batch_grad[self.parameter], shown)
+        per = self.trace.scaling.per
+        ratio, cosine = (
+            _value(name, getattr(self.trace, name) if shown else None)
+            for name in ("ratio", "cosine")
+        )
+        return Column(
+            (
+                _caption("full batch", f"all rows at once, the mean per {per}"),
+                *full,
+                *ledger([Text(".grad is so many times that: ratio")], ratio, self.body),
+                *ledger([Text("and points the same way if 1: cosine")], cosine, self.body),
+            )
+        )
+
+    def zero_grad(self) -> Node:
+        shown = self.reached > len(self.trace.ticks) + 1
+        return Text(".grad is None, and the next window begins" if shown else "", "muted")
+
+    def grid(self, field: str, tensor: Tensor, shown: bool) -> list[Node]:
+        """A parameter's gradient as a grid; while it is not shown, its empty places."""
+        values = tensor.tolist()
+        return [
+            Text("⋮", "muted")
+            if row is None
+            else Row(
+                tuple(
+                    Text("⋯", "muted")
+                    if column is None
+                    else Cell(
+                        self.write(values[row][column], shown),
+                        CELL,
+                        "gradient" if shown else "entry",
+                        f"{field}[{row},{column}]",
+                    )
+                    for column in self.columns
+                ),
+                gap=1,
+            )
+            for row in elide(len(values), _MAX)
+        ]
+
+    def write(self, value: Tensor | float, shown: bool) -> str:
+        return number(float(value)) if shown else ""
+
+
+def _value(name: str, value: float | None) -> Cell:
+    text = "" if value is None else number(value)
+    return Cell(text, CELL, "loss" if name == "ratio" else "masked_sum", name)
+
+
+def _caption(name: str, note: str) -> Node:
+    return Row((Text(name, "gradient"), Text(note, "muted")), gap=2)
