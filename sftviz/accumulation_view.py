@@ -104,7 +104,8 @@ class _Page:
 
     @property
     def columns(self) -> tuple[int | None, ...]:
-        return elide(self.trace.grad[self.parameter].shape[1], _MAX)
+        room = min(_MAX, self.width // (CELL + 1))
+        return elide(self.trace.grad[self.parameter].shape[1], room)
 
     @property
     def body(self) -> int:

@@ -77,8 +77,8 @@ def gradient_magnitude(
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     _tick(ax, steps)
-    _name(ax, [("1/G", guide[-1], paint("muted", "light").ink), ("1/G²", sizes[-1], tone.ink)])
     ax.margins(x=0.12, y=0.15)
+    _name(ax, [("÷G", guide[-1], paint("muted", "light").ink), ("÷G²", sizes[-1], tone.ink)])
     ax.set_xlabel("G, gradient_accumulation_steps")
     ax.set_ylabel("|gradient|")
     return _title(
@@ -254,17 +254,18 @@ def _dot(ax: Axes, x: float, row: int, tone: str, marker: str, text: str, start:
     colour = paint(tone, "light")
     ax.plot([start, x], [row, row], color=colour.edge, linewidth=1)
     ax.plot(x, row, marker, color=colour.fill, markeredgecolor=colour.ink, markersize=7)
-    _write(ax, text, (x, row), (8, 0), colour.ink, va="center")
+    ground = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 1}  # hides a line behind
+    _write(ax, text, (x, row), (8, 0), colour.ink, va="center", bbox=ground)
 
 
 def _name(ax: Axes, names: Sequence[tuple[str, float, str]]) -> None:
     """Write names at the right edge, each at its height, and none on top of another."""
+    ax.get_ylim()  # which matplotlib only computes when asked
     to_axes = ax.transData + ax.transAxes.inverted()
-    heights = [to_axes.transform((1, height))[1] for _, height, _ in names]
+    placed = [(to_axes.transform((1, height))[1], name, ink) for name, height, ink in names]
     lowest = float("-inf")
-    for i in sorted(range(len(names)), key=heights.__getitem__):
-        name, height, colour = names[i]
-        lowest = max(heights[i], lowest + _LABEL_GAP)
+    for height, name, ink in sorted(placed):
+        lowest = max(height, lowest + _LABEL_GAP)
         ax.annotate(
             name,
             (1, lowest),
@@ -272,15 +273,20 @@ def _name(ax: Axes, names: Sequence[tuple[str, float, str]]) -> None:
             xycoords="axes fraction",
             textcoords="offset points",
             va="center",
-            color=colour,
+            color=ink,
             annotation_clip=False,
         )
 
 
 def _write(
-    ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], colour: str, **align
+    ax: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float],
+    colour: str,
+    **more: object,
 ) -> None:
-    ax.annotate(text, at, offset, textcoords="offset points", color=colour, fontsize=9, **align)
+    ax.annotate(text, at, offset, textcoords="offset points", color=colour, fontsize=9, **more)
 
 
 def _percent(share: float) -> str:

@@ -11,6 +11,7 @@ computes in one piece without the step. Everything is float64, on the CPU, over 
 """
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -28,7 +29,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from sftviz.log_probs import TokenBatch, build_token_batch, get_response_log_probs
@@ -52,7 +52,7 @@ class _Share:
 _RULES: Mapping[str, tuple[Callable[[_Share], float], str]] = {
     "÷G²": (lambda share: G * G, "sequence"),
     "batch mean ÷G": (lambda share: B * G, "sequence"),
-    "÷n": (lambda share: share.n, "token"),
+    "÷ own tokens": (lambda share: share.n, "token"),
     "÷N": (lambda share: share.N, "token"),
     "÷N ×W": (lambda share: share.N / share.W, "token"),
 }
@@ -171,6 +171,7 @@ def _run_rank(rank: int, ranks: int, meeting: str | None) -> None:
         if rank == 0:
             print(json.dumps(asdict(report), ensure_ascii=False, indent=2), flush=True)
     finally:
+        gc.collect()  # what still holds on to the group would keep its threads running
         dist.destroy_process_group()
 
 
@@ -191,10 +192,10 @@ def _measure(rank: int, ranks: int) -> RankReport:
         grad = together.accumulate(batch, shares[rank], divisor(share))
         rules.append(_compare(rule, mean, grad, true[mean]))
         apart = max(apart, _spread(grad))
-    messages = together.messages // len(rules)
-    together.messages = 0
+    messages = len(together.sent) // len(rules)
+    together.sent.clear()
     together.accumulate(batch, shares[rank], share.N, no_sync=False)
-    return RankReport(ranks, B, G, tuple(tokens), tuple(rules), messages, together.messages, apart)
+    return RankReport(ranks, B, G, tuple(tokens), tuple(rules), messages, len(together.sent), apart)
 
 
 def _uneven_rows(count: int) -> TokenBatch:
@@ -208,13 +209,9 @@ class _Together:
     """A model whose gradients are averaged over the ranks, and a count of how often they were."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.messages = 0
+        self.sent: list[int] = []  # bytes, one entry a message
         self.model = DistributedDataParallel(deepcopy(model))
-        self.model.register_comm_hook(None, self._average)
-
-    def _average(self, group: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        self.messages += 1
-        return allreduce_hook(group, bucket)
+        self.model.register_comm_hook(self.sent, _average)
 
     def accumulate(
         self, batch: TokenBatch, rows: Tensor, divisor: float, no_sync: bool = True
@@ -233,6 +230,17 @@ class _Together:
                     log_probs, batch.response_mask[microbatch], G, divisor / G**2
                 )
         return torch.cat([parameter.grad.flatten() for parameter in self.model.parameters()])
+
+
+def _average(sent: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """What DistributedDataParallel does by itself, counted."""
+    grads = bucket.buffer()
+    sent.append(grads.nbytes)
+    # At once and in this thread: a callback left to gloo's may still want Python when that ends.
+    dist.all_reduce(grads.div_(dist.get_world_size()))
+    done: torch.futures.Future[Tensor] = torch.futures.Future()
+    done.set_result(grads)
+    return done
 
 
 def _whole_gradient(model: nn.Module, batch: TokenBatch, divisor: float) -> Tensor:

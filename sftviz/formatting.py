@@ -45,11 +45,18 @@ def token_label(token: str, width: int) -> str:
     text = "␣" * before + "".join(map(_visible, core)) + "␣" * after
     if text and unicodedata.category(text[0]).startswith("M"):
         text = "◌" + text
+    # What measures otherwise beside a neighbour than alone would push that neighbour out of line.
+    if cells(f" {text} ") != sum(map(cells, pieces(text))) + 2:
+        text = "".join(UNPRINTABLE if _combines(char) else char for char in text)
     if cells(text) > width:
         text = _clip(text, width - 1).rstrip() + "…"
     if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in text):
         text = f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
     return text
+
+
+def _combines(char: str) -> bool:
+    return unicodedata.category(char) in {"Mn", "Mc", "Me", "Cf", "Cn"}
 
 
 def pieces(text: str) -> Iterator[str]:

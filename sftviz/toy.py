@@ -201,6 +201,8 @@ def exact_match(model: nn.Module, pairs: Sequence[Pair]) -> float:
     >>> exact_match(TinyTransformer(), [Pair("7 March 1987→", "1987-03-07")])
     0.0
     """
-    answers = complete(model, [pair.prompt for pair in pairs])
+    longest = max(len(pair.response) for pair in pairs)
+    # One more, for <end>: who writes on after the right answer has not answered right.
+    answers = complete(model, [pair.prompt for pair in pairs], max_tokens=longest + 1)
     right = [pair.response == answer for pair, answer in zip(pairs, answers, strict=True)]
     return sum(right) / len(right)

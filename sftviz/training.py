@@ -115,11 +115,15 @@ class Trainer:
         max_grad_norm: float = math.inf,
         seed: int = 0,
     ) -> None:
-        if type(microbatch_size) is not int or microbatch_size < 1:
-            raise ValueError(
-                f"microbatch_size must be an int of at least 1, got {microbatch_size!r}: "
-                "it counts the rows that are computed at once."
-            )
+        for name, count in (
+            ("microbatch_size", microbatch_size),
+            ("gradient_accumulation_steps", gradient_accumulation_steps),
+        ):
+            if type(count) is not int or count < 1:
+                raise ValueError(
+                    f"{name} must be an int of at least 1, got {count!r}: "
+                    "so many rows make a microbatch, and so many microbatches a window."
+                )
         self.model = model
         self.optimizer = optimizer
         self.data = data

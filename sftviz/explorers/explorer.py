@@ -48,6 +48,7 @@ class Explorer(ipywidgets.VBox):
         self.add_class("sftviz-explorer")
         self.live = LiveDrawing(actions=dict(actions), limits=dict(limits))
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
+        self._is_showing = False  # the state in the controls
         self._shown: dict[str, float | None] = {}  # the values that `live` was last given
         self.live.observe(self._take_values, "values")
         self.live.observe(self._take_selected, "selected")
@@ -122,7 +123,11 @@ class Explorer(ipywidgets.VBox):
         drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
         self._shown = self._values(drawing)
         self.live.show(drawing, self._shown)
-        self.show_controls()
+        self._is_showing = True
+        try:
+            self.show_controls()
+        finally:
+            self._is_showing = False
 
     def edit(self, entries: Mapping[str, float]) -> None:
         """Set entries of the state's tensors by key.
@@ -174,6 +179,8 @@ class Explorer(ipywidgets.VBox):
             self.live.selected = ""  # so that going there again is news
 
     def _take_control(self, name: str, value: object = None) -> None:
+        if self._is_showing:  # a control that clips what it is given must not clip the state
+            return
         with self.live.guard():
             self.take(name, value)
 

@@ -238,18 +238,23 @@ function render({ model, el }) {
     hold = { ...hold, x: event.clientX, y: event.clientY };
   }
 
+  const root = () => el.closest(".sftviz-explorer") ?? el;
+
   /** Keep a key from the notebook, where `b` inserts a cell. The application may have its Ctrl+S. */
   function keepKey(/** @type {Event} */ event) {
-    const { key, ctrlKey, metaKey } = /** @type {KeyboardEvent} */ (event);
-    if (!(ctrlKey || metaKey) || !/^[^myz]$/i.test(key)) event.stopPropagation();
+    const { key, ctrlKey, metaKey, target } = /** @type {KeyboardEvent} */ (event);
+    if (!(target instanceof Element) || !root().contains(target)) return;
+    const isKept = !(ctrlKey || metaKey) || !/^[^myz]$/i.test(key);
+    // Notebook 7 hears of a key before the explorer does, but leaves alone what is marked so.
+    target.toggleAttribute("data-lm-suppress-shortcuts", isKept);
+    if (isKept && event.eventPhase === Event.BUBBLING_PHASE) event.stopPropagation();
   }
 
   /** See to the explorer around the drawing, once there is one; to do so again changes nothing. */
   function settleIn() {
-    const root = el.closest(".sftviz-explorer") ?? el;
-    root.addEventListener("keydown", keepKey, { signal: controller.signal });
-    naming.observe(root, { childList: true, subtree: true });
-    for (const slider of root.querySelectorAll(".widget-slider")) {
+    root().addEventListener("keydown", keepKey, { signal: controller.signal });
+    naming.observe(root(), { childList: true, subtree: true });
+    for (const slider of root().querySelectorAll(".widget-slider")) {
       // The front end puts a label beside it, but gives no name to what is focused.
       const name = slider.querySelector("label")?.textContent ?? "";
       for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout"))
@@ -277,6 +282,7 @@ function render({ model, el }) {
   draw();
   showError();
   sizes.observe(el);
+  window.addEventListener("keydown", keepKey, { capture: true, signal: controller.signal });
   return () => {
     model.off("change:svg", draw);
     model.off("change:error", showError);

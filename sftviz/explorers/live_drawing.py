@@ -12,6 +12,8 @@ import traitlets
 from sftviz.backends import svg
 from sftviz.drawing import Drawing
 
+NO_ERROR = {"message": "", "traceback": ""}
+
 _HERE = Path(__file__).parent
 
 
@@ -34,7 +36,7 @@ class LiveDrawing(anywidget.AnyWidget):
     limits = traitlets.Dict().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
     columns = traitlets.Int(0).tag(sync=True)
-    error = traitlets.Dict({"message": "", "traceback": ""}).tag(sync=True)
+    error = traitlets.Dict(NO_ERROR).tag(sync=True)
 
     raises: ClassVar[bool] = False
     """Whether `guard` lets exceptions through: tests want them, a reader wants a sentence."""
@@ -45,6 +47,7 @@ class LiveDrawing(anywidget.AnyWidget):
             self.svg = svg.markup(drawing.scene)
             self.alt = drawing.alt
             self.values = values
+            self.error = NO_ERROR
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -59,4 +62,4 @@ class LiveDrawing(anywidget.AnyWidget):
                 raise
             self.error = {"message": str(error), "traceback": traceback.format_exc()}
         else:
-            self.error = {"message": "", "traceback": ""}
+            self.error = NO_ERROR

@@ -126,7 +126,7 @@ class StepExplorer(Explorer):
             "reset": ipywidgets.Button(description="reset", layout=narrow),
             "gradient_accumulation_steps": ipywidgets.IntSlider(
                 min=1,
-                max=max(16, self.gradient_accumulation_steps),
+                max=16,
                 description="G",
                 tooltip="gradient_accumulation_steps",
                 style=style,
@@ -134,8 +134,9 @@ class StepExplorer(Explorer):
             "normalize_constant": ipywidgets.FloatText(
                 description="c", tooltip="normalize_constant", style=style, layout={"width": "8em"}
             ),
-            "policy_log_probs": ipywidgets.FloatSlider(
-                max=0.0, step=0.01, style=style, layout={"width": "min(100%, 32em)"}
+            # No slider: the front end's rounds what it is shown, and sends that back as if moved.
+            "policy_log_probs": ipywidgets.FloatText(
+                tooltip="policy_log_probs", style=style, layout={"width": "max-content"}
             ),
             "code": ipywidgets.ToggleButton(description="as code", layout=narrow),
         }
@@ -145,22 +146,23 @@ class StepExplorer(Explorer):
             match name:
                 case "policy_log_probs":
                     self._show_log_prob(control)
-                case "gradient_accumulation_steps" | "normalize_constant":
-                    control.value = getattr(self, name)
+                case "gradient_accumulation_steps":
+                    control.max = max(control.max, self.gradient_accumulation_steps)
+                    control.value = self.gradient_accumulation_steps
+                case "normalize_constant":
+                    control.value = self.normalize_constant
                 case "code":
                     code = escape(self.code) if control.value else ""
                     self._code.value = code and f"<pre>{code}</pre>"
 
-    def _show_log_prob(self, slider: ipywidgets.FloatSlider) -> None:
-        """Let the slider move the token last touched, unless what it holds is no number."""
+    def _show_log_prob(self, number: ipywidgets.FloatText) -> None:
+        """Let the number be that of the token last touched, unless what it holds is none."""
         row, column = self.selected
         log_prob = self.policy_log_probs[row, column].item()
-        slider.description = f"log-prob of row {row + 1}, token {column + 1}"
-        slider.disabled = not math.isfinite(log_prob)
-        if not slider.disabled:
-            with slider.hold_trait_notifications():  # or it would clip the value to a new range
-                slider.min, slider.max = min(-5.0, log_prob), max(0.0, log_prob)
-                slider.value = log_prob
+        number.description = f"log-prob of row {row + 1}, token {column + 1}"
+        number.disabled = not math.isfinite(log_prob)
+        if not number.disabled:
+            number.value = float(f"{log_prob:.6g}")
 
     def take(self, name: str, value: object) -> None:
         match name:
@@ -171,8 +173,7 @@ class StepExplorer(Explorer):
                 self.load(self._presets[chosen])
             case "policy_log_probs":
                 row, column = self.selected
-                if not math.isclose(value, self.policy_log_probs[row, column].item(), abs_tol=1e-6):
-                    self.edit({f"policy_log_probs[{row},{column}]": value})
+                self.edit({f"policy_log_probs[{row},{column}]": value})
             case "code":
                 self.show_controls()
             case _:

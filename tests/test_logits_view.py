@@ -1,0 +1,70 @@
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sftviz.examples import FIVE_WORDS
+from sftviz.formatting import number
+from sftviz.logits_view import logits_flow
+from sftviz.scene import Frame
+
+
+def test_every_framed_number_is_the_traces():
+    trace = FIVE_WORDS.trace()
+    drawing = logits_flow(trace, FIVE_WORDS.vocabulary)
+    shown = re.findall(
+        r'data-key="(logits|probs|logits_grad)\[0,(\d),(\d)\]"><rect.*?<text[^>]*>([^<]*)</text>',
+        drawing.svg,
+    )
+    assert len(shown) == 3 * 4 * 5
+    for field, token, entry, text in shown:
+        assert text == number(getattr(trace, field)[0, int(token), int(entry)].item())
+
+
+def test_a_token_keeps_its_column_from_its_logits_to_their_gradient():
+    drawing = logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary)
+    places = {}
+    for mark in drawing.scene.marks():
+        if isinstance(mark, Frame) and (key := re.fullmatch(r"\w+\[0,(\d)(?:,\d)?\]", mark.key or "")):
+            places.setdefault(key[1], set()).add((mark.x, mark.width))
+    assert len(places) == 4
+    assert all(len(where) == 1 for where in places.values())
+
+
+def test_a_masked_tokens_whole_column_is_masked():
+    marks = logits_flow(FIVE_WORDS.trace()).scene.marks()
+    tones = {
+        mark.tone for mark in marks if isinstance(mark, Frame) and "[0,0" in (mark.key or "")
+    }
+    assert tones == {"masked"}
+
+
+def test_the_label_is_marked_by_more_than_colour():
+    lines = logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary).text.splitlines()
+    softmax = next(i for i, line in enumerate(lines) if "Softmax" in line)
+    assert [line.count("[") for line in lines[softmax + 1 : softmax + 6]] == [0, 0, 1, 1, 1]
+
+
+def test_entries_are_numbered_without_a_vocabulary_and_elided_with_a_large_one():
+    torch.manual_seed(0)
+    batch = replace(
+        FIVE_WORDS,
+        logits=torch.randn(1, 40, 1000),
+        labels=torch.zeros(1, 40, dtype=torch.int64),
+        response_mask=torch.ones(1, 40),
+        vocabulary=None,
+    )
+    drawing = logits_flow(batch.trace(), width=80)
+    assert max(map(len, drawing.text.splitlines())) <= 80
+    assert " 999" in drawing.text and "⋮" in drawing.text and "⋯" in drawing.text
+    assert "40 of 40 tokens count" in drawing.alt
+
+
+def test_a_vocabulary_of_another_size_is_refused():
+    with pytest.raises(ValueError) as refusal:
+        logits_flow(FIVE_WORDS.trace(), ("the", "cat"))
+    assert str(refusal.value) == (
+        "vocabulary has 2 strings but logits has shape (1, 4, 5): "
+        "give one string for each entry of the last dimension."
+    )

@@ -1,0 +1,100 @@
+"""The explorers other than the step's; what all of them share is tested there."""
+
+import pytest
+import torch
+import traitlets
+
+from sftviz import FIVE_WORDS, AccumulationExplorer, LogitsExplorer, make_window
+from sftviz.explorers.live_drawing import LiveDrawing
+
+
+@pytest.fixture(autouse=True)
+def exceptions_are_raised(monkeypatch):
+    monkeypatch.setattr(LiveDrawing, "raises", True)
+
+
+def test_moving_a_logit_moves_one_gradient_and_not_the_other():
+    explorer = LogitsExplorer()
+    before = explorer.trace
+    explorer.live.values = {**explorer.live.values, "logits[0,1,2]": 6.0}
+    after = explorer.trace
+    assert after.logits[0, 1, 2] == 6
+    assert torch.equal(after.step.grad, before.step.grad)
+    assert after.logits_grad[0, 1].abs().max() < before.logits_grad[0, 1].abs().max() / 10
+    assert torch.equal(after.logits_grad[0, 2], before.logits_grad[0, 2])
+    assert "logits[0,1,2]" in explorer.live.svg
+
+
+def test_a_mask_bit_silences_a_whole_column():
+    explorer = LogitsExplorer()
+    explorer.live.values = {**explorer.live.values, "response_mask[0,1]": 0}
+    assert not explorer.trace.logits_grad[0, 1].any()
+
+
+def test_reset_brings_the_first_logits_back():
+    explorer = LogitsExplorer(gradient_accumulation_steps=3)
+    explorer.edit({"logits[0,0,0]": 5.0})
+    explorer.controls["gradient_accumulation_steps"].value = 8
+    explorer.controls["reset"].click()
+    assert torch.equal(explorer.logits, FIVE_WORDS.logits)
+    assert explorer.trace.step.gradient_accumulation_steps == 3
+
+
+def test_logits_of_ones_own_need_labels():
+    explorer = LogitsExplorer(torch.randn(1, 3, 4), torch.tensor([[0, 3, 1]]))
+    assert explorer.trace.step.num_tokens == 3
+    with pytest.raises(TypeError, match=r"labels must be a torch\.Tensor, got NoneType"):
+        LogitsExplorer(torch.randn(1, 3, 4))
+    with pytest.raises(traitlets.TraitError, match="labels must be 0 to 3, got 9"):
+        explorer.labels = torch.tensor([[0, 9, 1]])
+    assert explorer.labels.tolist() == [[0, 3, 1]]
+
+
+def test_the_timeline_follows_its_slider():
+    explorer = AccumulationExplorer(B=2, G=4)
+    slider = explorer.controls["reached"]
+    assert (slider.value, slider.max) == (6, 6)
+    slider.value = 2
+    assert explorer.reached == 2
+    assert ".grad is None" not in explorer.drawing.text
+
+
+def test_every_control_of_a_window_changes_it():
+    explorer = AccumulationExplorer(B=4, G=2)
+    settings = {
+        "scaling": ("B·G", 1.0),
+        "G": (3, 1.0),
+        "B": (2, 1.0),
+        "unevenness": (0.0, 1.0),
+        "forgot_zero_grad": (True, 2.0),
+    }
+    assert explorer.trace.ratio == pytest.approx(2)
+    for name, (value, ratio) in settings.items():
+        explorer.controls[name].value = value
+        assert getattr(explorer, name) == value
+        assert explorer.trace.ratio == pytest.approx(ratio)
+    explorer.controls["ran_out"].value = True
+    assert len(explorer.trace.ticks) == 2
+    assert explorer.controls["reached"].max == 4
+
+
+def test_more_moments_than_there_are_is_the_end():
+    explorer = AccumulationExplorer(B=1, G=5)
+    explorer.G = 2
+    assert explorer.controls["reached"].value == explorer.controls["reached"].max == 4
+    assert ".grad is None" in explorer.drawing.text
+
+
+def test_a_window_that_can_not_be_is_refused():
+    explorer = AccumulationExplorer()
+    with pytest.raises(traitlets.TraitError, match="B and G must be at least 1, got 0 and 2"):
+        explorer.B = 0
+    with pytest.raises(traitlets.TraitError, match="scaling must be one of none, G, G²"):
+        explorer.scaling = "G³"
+    assert (explorer.B, explorer.scaling) == (4, "G²")
+
+
+def test_the_windows_microbatches_are_those_of_make_window():
+    explorer = AccumulationExplorer(B=3, G=2, unevenness=0.5)
+    window = make_window(3, 2, unevenness=0.5, vocab_size=4)
+    assert [tick.num_tokens for tick in explorer.trace.ticks] == [b.num_tokens for b in window]
