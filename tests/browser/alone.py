@@ -1,0 +1,152 @@
+"""A live drawing on a page of its own: the module as it ships, with an explorer as its kernel.
+
+No Jupyter: a message goes straight from the page to the explorer, and what changed goes back.
+"""
+
+from dataclasses import dataclass, field
+
+from playwright.sync_api import Locator, Page
+
+from sftviz.explorers.explorer import Explorer
+from sftviz.explorers.live_drawing import LiveDrawing
+
+SHARED = ("svg", "alt", "actions", "values", "limits", "selected", "columns", "error")
+
+# What stands around a drawing in a notebook: controls above it, a notebook that listens for keys.
+PAGE = """
+<body data-jp-theme-light="true">
+<style>body { margin: 0; } .widget-slider { display: flex; gap: 1em; }</style>
+<button id="before">before</button>
+<div id="notebook"></div>
+<button id="after">after</button>
+"""
+EXPLORER = """
+<div class="sftviz-explorer">
+  <div class="widget-slider"><label>G</label>
+    <div class="noUi-handle" role="slider" aria-valuenow="2" tabindex="0">o</div></div>
+  <input type="number">
+  <div class="drawing"></div>
+</div>
+"""
+SCRIPT = """
+// What a notebook hears of: JupyterLab after the explorer, Notebook 7 before it. Both leave alone
+// what is marked for it.
+window.heard = [];
+const hear = (event) =>
+  event.target.closest("[data-lm-suppress-shortcuts]") || heard.push(event.key);
+document.addEventListener("keydown", hear, { capture: true });
+// Others do not know the mark.
+document.addEventListener("keydown", (event) => heard.push(event.key));
+
+// As the front end's model: one message is under way at a time, and of what changes meanwhile only
+// the last is sent; until then the kernel's word on it is old, and ignored.
+window.Model = class {
+  listeners = []; unsent = {}; isWaiting = false; isDead = false;
+  constructor(state, kernel) { Object.assign(this, { state, kernel }); }
+  get(name) { return this.state[name]; }
+  set(name, value) {
+    if (JSON.stringify(value) === JSON.stringify(this.state[name])) return;
+    this.state[name] = this.unsent[name] = value;
+  }
+  async save_changes() {
+    if (this.isWaiting || this.isDead) return;
+    this.isWaiting = true;
+    while (Object.keys(this.unsent).length) {
+      const message = this.unsent;
+      this.unsent = {};
+      this.take(await this.kernel(message));
+    }
+    this.isWaiting = false;
+  }
+  take(state) {
+    const isNew = ([name, value]) =>
+      !(name in this.unsent) && JSON.stringify(value) !== JSON.stringify(this.state[name]);
+    const news = Object.entries(state).filter(isNew);
+    Object.assign(this.state, Object.fromEntries(news));
+    for (const [name] of news)
+      for (const [event, callback] of [...this.listeners])
+        if (event === `change:${name}`) callback();
+  }
+  on(...listener) { this.listeners.push(listener); }
+  off(...gone) {
+    const isGone = (listener) => gone.every((part, i) => part === listener[i]);
+    this.listeners = this.listeners.filter((listener) => !isGone(listener));
+  }
+};
+window.show = async (model, explorer, code) => {
+  document.querySelector("#notebook").insertAdjacentHTML("beforeend", explorer);
+  const module = await import(`data:text/javascript;charset=utf-8,${encodeURIComponent(code)}`);
+  const el = [...document.querySelectorAll(".drawing")].at(-1);
+  return module.default.render({ model, el });
+};
+"""
+
+
+@dataclass
+class Alone:
+    """A drawing shown on a page. `messages` are those that its front end has sent."""
+
+    page: Page
+    explorer: Explorer
+    place: Locator
+    name: str  # of the model, in the page
+    messages: list[dict] = field(default_factory=list)
+
+    def cell(self, key: str) -> Locator:
+        """The frame of a value."""
+        return self.place.locator(f'g[data-key="{key}"]:has(> rect)')
+
+    @property
+    def linked(self) -> set[str]:
+        """What is lit up, by key; a stage by its number."""
+        return set(
+            self.place.locator(".linked").evaluate_all(
+                "all => all.map(one => one.dataset.key ?? one.textContent)"
+            )
+        )
+
+    @property
+    def edits(self) -> list[dict]:
+        return [message["values"] for message in self.messages if "values" in message]
+
+    def push(self) -> None:
+        """Send the page the state of the kernel, as it is after a change from elsewhere."""
+        self.page.evaluate(f"state => {self.name}.take(state)", self._state())
+
+    def settled(self) -> None:
+        """Wait until the front end has nothing more to say."""
+        self.page.wait_for_function(
+            f"{self.name}.get('columns') > 0 && !{self.name}.isWaiting"
+            f" && !Object.keys({self.name}.unsent).length"
+        )
+
+    def hear(self, message: dict) -> dict:
+        self.messages.append(message)
+        self.explorer.live.set_state(message)
+        return self._state()
+
+    def _state(self) -> dict:
+        return {name: getattr(self.explorer.live, name) for name in SHARED}
+
+
+def prepare(page: Page) -> None:
+    """Make a page into a notebook that drawings can be shown in."""
+    page.set_content(PAGE)
+    page.add_style_tag(content=LiveDrawing._css)
+    page.add_script_tag(content=SCRIPT)
+
+
+def show(page: Page, explorer: Explorer, code: str) -> Alone:
+    """Show an explorer's drawing below what the page shows already."""
+    count = page.locator(".drawing").count()
+    alone = Alone(page, explorer, page.locator(".drawing").nth(count), f"model{count}")
+    page.expose_function(f"kernel{count}", alone.hear)
+    page.evaluate(
+        f"""async ([state, explorer, code]) => {{
+            window.model{count} = new Model(state, kernel{count});
+            window.dispose{count} = await show(model{count}, explorer, code);
+        }}""",
+        [alone._state(), EXPLORER, code],
+    )
+    alone.settled()
+    return alone

@@ -1,0 +1,602 @@
+"""What the drawing does under a hand, on a page of its own; `test_step_explorer` is in Jupyter."""
+
+import pytest
+import torch
+from playwright.sync_api import expect
+
+from sftviz.examples import PRESETS
+from sftviz.explorers.live_drawing import LiveDrawing
+from sftviz.explorers.step_explorer import StepExplorer
+
+from .alone import Alone, prepare, show
+
+TOKEN = {f"{name}[0,2]" for name in ("policy_log_probs", "response_mask", "masked_log_probs")} | {
+    "grad[0,2]",
+    "tokens[0,2]",
+}  # what a picture shows of one token
+ROW = {"masked_log_probs[0,:]", "response_mask[0,:]"}  # the sums that it is part of
+
+
+@pytest.fixture
+def put(page):
+    """Show an explorer on the page, and what else is needed to."""
+    prepare(page)
+    code = str(LiveDrawing._esm)
+    return lambda explorer=None: show(page, explorer or StepExplorer(), code)
+
+
+@pytest.fixture
+def live(put) -> Alone:
+    """The worked example, to be touched."""
+    return put()
+
+
+def centre(live: Alone, key: str) -> tuple[float, float]:
+    box = live.cell(key).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(live: Alone, key: str, *offsets: float) -> None:
+    """Press on a cell, move up or down to each of the offsets, let go."""
+    mouse = live.page.mouse
+    x, y = centre(live, key)
+    mouse.move(x, y)
+    mouse.down()
+    for offset in offsets:
+        mouse.move(x, y + offset)
+    mouse.up()
+
+
+# By hand
+
+
+def test_a_click_toggles_a_mask_bit(live):
+    expect(live.cell("num_tokens")).to_have_text("7")
+    live.cell("response_mask[0,2]").click()
+    expect(live.cell("response_mask[0,2]")).to_have_text("1")
+    expect(live.cell("num_tokens")).to_have_text("8")
+    live.cell("response_mask[0,2]").click()
+    expect(live.cell("num_tokens")).to_have_text("7")
+    assert len(live.edits) == 2
+    assert live.explorer.response_mask.tolist() == [[1, 1, 0, 1], [1, 1, 1, 1]]
+
+
+def test_a_drag_across_paints_all_that_lies_on_its_way(live):
+    mouse = live.page.mouse
+    mouse.move(*centre(live, "response_mask[0,0]"))
+    mouse.down()
+    expect(live.cell("num_tokens")).to_have_text("6")
+    mouse.move(*centre(live, "response_mask[0,3]"))  # in one jump, as a quick hand does
+    expect(live.cell("num_tokens")).to_have_text("4")
+    mouse.move(*centre(live, "response_mask[1,3]"))
+    mouse.move(*centre(live, "policy_log_probs[1,3]"))  # on to where there is nothing to paint
+    mouse.move(5000, 5000)
+    mouse.up()
+    mouse.move(*centre(live, "response_mask[1,0]"))  # let go: no more painting
+    live.settled()
+    assert live.explorer.response_mask.tolist() == [[0, 0, 0, 0], [1, 1, 1, 0]]
+    assert live.explorer.policy_log_probs[1, 3] == -0.5
+
+
+def test_a_drag_up_and_down_moves_a_log_prob(live):
+    drag(live, "policy_log_probs[0,1]", -10)
+    expect(live.cell("policy_log_probs[0,1]")).to_have_text("−0.2")
+    drag(live, "policy_log_probs[0,1]", 50, 130)
+    expect(live.cell("policy_log_probs[0,1]")).to_have_text("−1.5")
+    drag(live, "policy_log_probs[0,1]", -100, -400)  # no probability is above 1
+    expect(live.cell("policy_log_probs[0,1]")).to_have_text("0")
+    assert live.page.evaluate("getSelection().toString()") == ""
+
+
+def test_a_click_with_a_trembling_hand_moves_nothing(put):
+    live = put(StepExplorer([[-0.12345, -1.0]]))
+    drag(live, "policy_log_probs[0,0]", 0, 1, -2, 3, 0)
+    live.page.mouse.move(0, 0)
+    live.settled()
+    assert live.edits == []
+    assert live.explorer.policy_log_probs[0, 0] == torch.tensor(-0.12345)
+    assert live.explorer.selected == (0, 0)
+
+
+def test_another_button_than_the_main_one_does_nothing(live):
+    live.cell("response_mask[0,0]").click(button="right")
+    live.settled()
+    assert live.edits == []
+
+
+def test_what_is_only_computed_can_be_gone_to_but_not_changed(live):
+    live.cell("grad[0,1]").click()
+    expect(live.cell("grad[0,1]")).to_be_focused()
+    live.page.keyboard.press("Space")
+    live.page.keyboard.press("+")
+    drag(live, "masked_sum", -30)
+    live.settled()
+    assert live.edits == []
+    assert live.explorer.selected == (0, 1)
+
+
+@pytest.mark.browser_context_args(has_touch=True)
+def test_a_finger_does_what_a_mouse_does(live):
+    finger = live.page.context.new_cdp_session(live.page)
+
+    def touch(kind, *points):
+        points = [{"x": x, "y": y} for x, y in points]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    live.page.touchscreen.tap(*centre(live, "response_mask[0,2]"))
+    expect(live.cell("num_tokens")).to_have_text("8")
+
+    x, y = centre(live, "response_mask[1,0]")
+    touch("touchStart", (x, y))
+    touch("touchMove", (x + 20, y))
+    touch("touchMove", centre(live, "response_mask[1,2]"))
+    touch("touchEnd")
+    expect(live.cell("num_tokens")).to_have_text("5")
+
+    x, y = centre(live, "policy_log_probs[1,3]")
+    touch("touchStart", (x, y))
+    for down in (20, 60, 100):
+        touch("touchMove", (x, y + down))
+    touch("touchEnd")
+    expect(live.cell("policy_log_probs[1,3]")).to_have_text("−1.5")
+    assert live.page.evaluate("scrollY") == 0  # the page has stayed where it was
+
+
+# By keys
+
+
+def test_the_picture_is_one_tab_stop(live):
+    live.page.locator("input").focus()
+    live.page.keyboard.press("Tab")
+    expect(live.cell("policy_log_probs[0,0]")).to_be_focused()
+    live.page.keyboard.press("ArrowRight")
+    expect(live.cell("policy_log_probs[0,1]")).to_be_focused()
+    live.page.keyboard.press("Tab")
+    expect(live.page.locator("#after")).to_be_focused()
+    live.page.keyboard.press("Shift+Tab")  # back to where one was
+    expect(live.cell("policy_log_probs[0,1]")).to_be_focused()
+    assert live.place.locator("[tabindex='0']").count() == 1
+
+
+def test_arrows_home_and_end_go_from_cell_to_cell_as_they_lie_on_the_page(live):
+    live.cell("policy_log_probs[0,0]").focus()
+    for keys, key in [
+        ("ArrowLeft", "policy_log_probs[0,0]"),  # there is nothing further left
+        ("End", "policy_log_probs[0,3]"),
+        ("ArrowDown", "policy_log_probs[1,3]"),
+        ("ArrowLeft", "policy_log_probs[1,2]"),
+        ("ArrowDown", "response_mask[0,2]"),
+        ("ArrowDown", "response_mask[1,2]"),
+        ("ArrowDown", "gradient_accumulation_steps"),
+        ("ArrowDown", "normalize_constant"),
+        ("ArrowDown", "num_tokens"),
+        ("ArrowDown", "masked_log_probs[0,3]"),
+        ("Home", "masked_log_probs[0,0]"),
+        ("ArrowUp", "num_tokens"),
+        ("ArrowRight", "num_tokens"),
+    ]:
+        live.page.keyboard.press(keys)
+        expect(live.cell(key)).to_be_focused()
+
+
+def test_space_and_enter_toggle(live):
+    live.cell("response_mask[0,2]").focus()
+    live.page.keyboard.press("Space")
+    expect(live.cell("num_tokens")).to_have_text("8")
+    live.page.keyboard.press("Enter")
+    expect(live.cell("num_tokens")).to_have_text("7")
+    live.page.keyboard.press("+")  # which is for log-probs
+    live.cell("policy_log_probs[0,2]").focus()
+    live.page.keyboard.press("Space")
+    live.settled()
+    assert len(live.edits) == 2
+
+
+@pytest.mark.parametrize(
+    "keys, text", [("+", "−0.7"), ("=", "−0.7"), ("-", "−0.9"), ("_", "−0.9"), ("+++++++++", "0")]
+)
+def test_plus_and_minus_move_a_log_prob(live, keys, text):
+    live.cell("policy_log_probs[0,2]").focus()
+    for key in keys:
+        live.page.keyboard.press(key)
+    expect(live.cell("policy_log_probs[0,2]")).to_have_text(text)
+
+
+def test_a_burst_of_keys_ends_in_the_right_state(live):
+    live.cell("policy_log_probs[0,2]").focus()
+    send = "[...arguments[0]].forEach(key => document.activeElement.dispatchEvent(event(key)))"
+    live.page.evaluate(
+        f"""function(keys) {{
+            const event = (key) => new KeyboardEvent("keydown", {{ key, bubbles: true }});
+            {send.replace("arguments[0]", "keys")};
+        }}""",
+        "-" * 60 + "+" * 20,
+    )
+    expect(live.cell("policy_log_probs[0,2]")).to_have_text("−4.8")
+    live.settled()
+    assert live.explorer.policy_log_probs[0, 2] == torch.tensor(-4.8)
+    assert len(live.edits) < 10  # of a burst only the last need arrive
+
+
+def test_no_key_pressed_inside_reaches_the_notebook(live):
+    keys = ["b", "x", "d", "d", "Escape", "Enter", "Shift+Enter", "Control+Enter", "Control+z"]
+    keys += ["ArrowUp", "ArrowDown", "Control+Shift+ArrowUp", "Control+Shift+M", "Delete"]
+    slider, number = live.page.locator(".noUi-handle"), live.page.locator("input")
+    for place in (live.cell("response_mask[0,0]"), live.cell("grad[0,0]"), slider, number):
+        place.focus()
+        for key in keys:
+            live.page.keyboard.press(key)
+    assert live.page.evaluate("heard") == []
+    live.page.locator("#before").focus()
+    live.page.keyboard.press("b")
+    assert live.page.evaluate("heard") == ["b", "b"]
+
+
+def test_the_application_keeps_its_own_keys(live):
+    live.cell("grad[0,0]").focus()
+    live.page.evaluate("addEventListener('keydown', (event) => event.preventDefault())")
+    live.page.keyboard.press("Control+s")
+    assert live.page.evaluate("heard") == ["s", "s"]
+    assert live.edits == []
+
+
+# Linking
+
+
+@pytest.mark.parametrize("name", ["policy_log_probs", "response_mask", "masked_log_probs", "grad"])
+@pytest.mark.parametrize("how", ["hover", "focus"])
+def test_a_token_lights_up_wherever_it_appears_and_its_stages(live, name, how):
+    getattr(live.cell(f"{name}[0,2]"), how)()
+    field = {name}  # the words that name what it is an entry of
+    assert live.linked == TOKEN | ROW | field | {"0", "1", "2", "5"}
+
+
+def test_a_row_sum_lights_up_its_row(live):
+    live.place.locator('[data-key="masked_log_probs[1,:]"]').first.hover()
+    assert live.linked >= {f"{name}[1,{i}]" for name in ("grad", "response_mask") for i in range(4)}
+    assert not any("[0," in key for key in live.linked)
+
+
+def test_a_word_of_code_or_formula_lights_up_its_quantity(live):
+    live.place.locator('[data-key="gradient_accumulation_steps"] text', has_text="G").first.hover()
+    assert live.linked == {"gradient_accumulation_steps", "0", "3", "4", "5"}
+    live.place.locator('[data-key="response_mask"]', has_text="response_mask").last.hover()
+    assert live.linked >= {"response_mask", "response_mask[1,3]", "response_mask[0,:]"}
+    assert "grad[1,3]" not in live.linked
+
+
+def test_when_the_pointer_leaves_what_has_focus_is_lit_again(live):
+    live.cell("grad[0,2]").focus()
+    lit = live.linked
+    live.cell("masked_sum").hover()
+    assert live.linked == {"masked_sum", "2", "3", "6"}
+    live.page.locator("#before").hover()
+    assert live.linked == lit
+    live.page.locator("#before").focus()
+    assert live.linked == set()
+
+
+def test_linking_needs_no_kernel(live):
+    live.page.evaluate(f"{live.name}.isDead = true")
+    live.cell("grad[0,2]").hover()
+    assert live.linked >= TOKEN
+    live.cell("policy_log_probs[1,1]").focus()
+    live.page.mouse.move(0, 0)
+    assert "grad[1,1]" in live.linked
+
+
+def test_an_entry_belongs_to_its_token_and_not_to_its_neighbours(put, page):
+    live = put()
+    marks = "".join(
+        f'<g data-key="{key}"><rect width="60" height="20" y="{30 * y}"/>'
+        f'<text y="{30 * y + 15}">{y}</text></g>'
+        for y, key in enumerate(["logits[0,2,1]", "logits[0,2,0]", "grad[0,2]", "grad[0,1]"])
+    )
+    page.evaluate("svg => model0.take({ svg, values: {} })", f"<svg>{marks}</svg>")
+    live.cell("logits[0,2,1]").hover()
+    assert live.linked == {"logits[0,2,1]", "grad[0,2]"}
+    live.cell("grad[0,2]").hover()
+    assert live.linked == {"logits[0,2,1]", "logits[0,2,0]", "grad[0,2]"}
+    expect(live.cell("logits[0,2,1]")).to_have_attribute(
+        "aria-label", "row 1, token 3, entry 2, logits 0"
+    )
+
+
+# New drawings
+
+
+def test_a_new_drawing_keeps_focus_selection_and_light(live):
+    live.cell("response_mask[0,2]").click()
+    live.cell("grad[0,1]").hover()
+    lit = live.linked
+    live.page.keyboard.press("Space")
+    expect(live.cell("num_tokens")).to_have_text("7")
+    live.explorer.gradient_accumulation_steps = 4
+    live.push()
+    expect(live.cell("scaled_loss")).to_have_text("0.175")
+    expect(live.cell("response_mask[0,2]")).to_be_focused()
+    assert live.linked == lit
+    assert live.explorer.selected == (0, 2)
+
+
+def test_a_new_drawing_takes_the_focus_from_nobody(live):
+    live.cell("grad[0,1]").focus()
+    live.page.locator("input").focus()
+    live.explorer.gradient_accumulation_steps = 4
+    live.push()
+    expect(live.cell("scaled_loss")).to_have_text("0.175")
+    expect(live.page.locator("input")).to_be_focused()
+
+
+def test_where_the_cell_in_focus_is_gone_another_can_be_reached(live):
+    live.cell("policy_log_probs[1,3]").focus()
+    live.explorer.load(PRESETS["all masked"])  # three tokens a row
+    live.push()
+    expect(live.cell("policy_log_probs[0,0]")).to_be_focused()
+
+
+def flashing(live):
+    """What is moving in the picture, by key."""
+    return set(
+        live.place.evaluate(
+            """place => place.getAnimations({ subtree: true })
+                .filter(({ animationName }) => animationName?.startsWith("sftviz-flash"))
+                .map(({ effect }) => effect.target.closest("[data-key]").dataset.key)"""
+        )
+    )
+
+
+def test_what_changed_flashes_and_nothing_else(live):
+    assert flashing(live) == set()
+    live.explorer.gradient_accumulation_steps = 4
+    live.push()
+    grads = {f"grad[{i},{j}]" for i in range(2) for j in range(4)} - {"grad[0,2]"}
+    knob = {"gradient_accumulation_steps"}
+    assert flashing(live) == grads | knob | {"loss", "scaled_loss", "grad"}
+
+
+def test_nothing_flashes_where_motion_is_not_wanted(live):
+    live.page.emulate_media(reduced_motion="reduce")
+    live.explorer.gradient_accumulation_steps = 4
+    live.push()
+    expect(live.cell("scaled_loss")).to_have_text("0.175")
+    assert flashing(live) == set()
+
+
+def test_another_width_flashes_nothing_and_is_no_news(put, page):
+    page.clock.install()
+    live = put()
+    columns = live.explorer.live.columns
+    page.set_viewport_size({"width": 600, "height": 700})
+    page.wait_for_function(f"model0.get('columns') < {columns}")
+    live.settled()
+    assert live.explorer.live.columns == 600 // 8 - 2
+    assert flashing(live) == set()
+    page.clock.run_for(2000)
+    expect(live.place.get_by_role("status")).to_have_text("")
+
+
+# Said to those who do not see
+
+
+def test_every_cell_has_a_name(live):
+    for key, name in {
+        "policy_log_probs[0,2]": "row 1, token 3, log-prob −0.8, masked",
+        "policy_log_probs[1,0]": "row 2, token 1, log-prob −0.4",
+        "response_mask[0,2]": "row 1, token 3, mask 0",
+        "masked_log_probs[0,3]": "row 1, token 4, masked log probs −0.2",
+        "grad[0,2]": "row 1, token 3, gradient 0, masked",
+        "grad": "gradient −0.25",
+        "masked_sum": "masked sum −2.8",
+        "gradient_accumulation_steps": "gradient accumulation steps 2",
+    }.items():
+        expect(live.cell(key)).to_have_accessible_name(name)
+
+
+def test_every_cell_has_a_role(live):
+    expect(live.cell("policy_log_probs[0,0]")).to_have_role("button")
+    expect(live.cell("grad[0,0]")).to_have_role("img")
+    bit = live.cell("response_mask[0,2]")
+    expect(bit).to_have_role("checkbox")
+    expect(bit).not_to_be_checked()
+    bit.click()
+    expect(bit).to_be_checked()
+    group = live.place.get_by_role("group", name=live.explorer.drawing.alt)
+    expect(group).to_have_class("sftviz-picture")
+
+
+def test_a_settled_change_is_announced_once(put, page):
+    page.clock.install()
+    live = put()
+    status = live.place.get_by_role("status")
+    page.evaluate(
+        """() => {
+            window.said = [];
+            const node = document.querySelector("[role=status]");
+            const hear = new MutationObserver(() => said.push(node.textContent));
+            hear.observe(node, { childList: true });
+        }"""
+    )
+    page.clock.run_for(5000)
+    live.cell("policy_log_probs[0,1]").focus()
+    for _ in range(5):
+        page.keyboard.press("-")
+        live.settled()
+        page.clock.run_for(300)  # not yet settled
+    expect(status).to_have_text("")
+    page.clock.run_for(1000)
+    expect(status).to_have_text(live.explorer.drawing.alt)
+    page.clock.run_for(5000)
+    assert page.evaluate("said") == [live.explorer.drawing.alt]
+    assert "masked_sum −3.3" in live.explorer.drawing.alt
+
+
+def test_a_change_that_is_taken_back_is_no_news(put, page):
+    page.clock.install()
+    live = put()
+    live.cell("response_mask[0,0]").click()
+    expect(live.cell("num_tokens")).to_have_text("6")
+    live.cell("response_mask[0,0]").click()
+    expect(live.cell("num_tokens")).to_have_text("7")
+    page.clock.run_for(5000)
+    expect(live.place.get_by_role("status")).to_have_text("")
+
+
+def test_sliders_are_called_what_their_label_says(live):
+    slider = live.page.get_by_role("slider")
+    expect(slider).to_have_accessible_name("G")
+    live.page.evaluate("document.querySelector('label').textContent = 'log-prob of row 1'")
+    expect(slider).to_have_accessible_name("log-prob of row 1")
+
+
+def test_an_error_is_said_in_one_sentence_and_ages_the_picture(live):
+    alert = live.place.locator("[role=alert]")
+    picture = live.place.locator(".sftviz-picture")
+    expect(alert).to_be_hidden()
+    with live.explorer.live.guard():
+        live.explorer.normalize_constant = -1.0
+    live.push()
+    expect(alert).to_be_visible()
+    expect(alert.locator("p")).to_have_text(live.explorer.live.error["message"])
+    expect(alert.locator("pre")).to_be_hidden()
+    expect(picture).to_have_class("sftviz-picture stale")
+    alert.locator("summary").click()
+    expect(alert.locator("pre")).to_contain_text("in _check")
+
+    live.cell("response_mask[0,2]").click()  # a good value
+    expect(alert).to_be_hidden()
+    expect(picture).to_have_class("sftviz-picture")
+
+
+def test_what_a_message_holds_is_text_and_never_markup(live):
+    markup = "<img src=x onerror='heard.push(1)'>"
+    live.explorer.live.error = {"message": markup, "traceback": markup}
+    live.push()
+    expect(live.place.locator("[role=alert] p")).to_have_text(markup)
+    assert live.place.locator("[role=alert] img").count() == 0
+
+
+# Whatever is shown
+
+
+def test_hostile_tokens_stay_tokens(put, hostile):
+    live = put(StepExplorer(torch.full((2, 6), -1.0), tokens=hostile))
+    expect(live.cell("num_tokens")).to_have_text("12")
+    assert live.place.locator("script, foreignObject").count() == 0
+    live.cell("response_mask[0,0]").click()
+    expect(live.cell("num_tokens")).to_have_text("11")
+
+
+def test_what_is_no_number_can_be_made_one(put):
+    live = put(StepExplorer([[float("nan"), -0.3]], [[0, 1]]))
+    nan = live.cell("policy_log_probs[0,0]")
+    expect(nan).to_have_accessible_name("row 1, token 1, log-prob nan, masked")
+    nan.focus()
+    live.page.keyboard.press("-")
+    expect(nan).to_have_text("−0.1")
+
+
+def test_a_fixed_picture_can_be_read_by_keys_but_not_changed(put):
+    live = put(StepExplorer(controls=()))
+    live.page.locator("input").focus()
+    live.page.keyboard.press("Tab")
+    expect(live.cell("policy_log_probs[0,0]")).to_be_focused()
+    for key in ("Space", "+", "ArrowDown"):
+        live.page.keyboard.press(key)
+    expect(live.cell("policy_log_probs[1,0]")).to_be_focused()
+    live.cell("response_mask[0,0]").click()
+    live.settled()
+    assert live.edits == []
+    assert live.place.locator("[data-action]").count() == 0
+
+
+def test_of_a_large_batch_as_much_is_drawn_as_fits(put):
+    live = put(StepExplorer(-torch.rand(64, 1024), (torch.rand(64, 1024) > 0.5).float()))
+    assert live.place.locator("[data-key]").count() < 1000
+    live.cell("policy_log_probs[63,1023]").focus()
+    live.page.keyboard.press("-")
+    live.settled()
+    assert len(live.edits) == 1
+    assert len(live.edits[0]) < 500
+
+
+def test_a_narrow_page_scrolls_the_picture_and_cuts_nothing_off(put, page):
+    page.set_viewport_size({"width": 360, "height": 640})
+    live = put()
+    picture = live.place.locator(".sftviz-picture")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert picture.evaluate("node => node.scrollWidth > node.clientWidth")
+    live.cell("normalize_constant").focus()
+    page.keyboard.press("ArrowDown")  # whatever one goes to comes into view
+    box = live.cell("num_tokens").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 360
+
+
+def test_colours_follow_the_theme_at_once(live):
+    def fills():
+        return live.place.evaluate(
+            """place => [...place.querySelectorAll("rect, text")]
+                .map(mark => getComputedStyle(mark).fill)"""
+        )
+
+    light = fills()
+    live.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    dark = fills()
+    assert len(set(light)) > 8
+    assert all(a != b for a, b in zip(light, dark, strict=True))
+
+
+# Together
+
+
+def test_explorers_on_one_page_do_not_disturb_each_other(put):
+    one, other = put(), put(StepExplorer([[-1.0, -2.0]]))
+    one.cell("policy_log_probs[0,1]").focus()
+    other.cell("response_mask[0,0]").hover()
+    assert other.linked and "grad[0,0]" not in one.linked
+    other.cell("response_mask[0,0]").click()
+    expect(other.cell("num_tokens")).to_have_text("1")
+    expect(one.cell("num_tokens")).to_have_text("7")
+    expect(other.cell("response_mask[0,0]")).to_be_focused()
+    assert one.edits == []
+
+
+def test_two_views_of_one_explorer_show_the_same_and_each_keeps_its_focus(live):
+    live.page.evaluate(
+        f"""async code => {{
+            document.querySelector("#notebook").insertAdjacentHTML("beforeend",
+                '<div class="second"></div>');
+            const module = await import(`data:text/javascript,${{encodeURIComponent(code)}}`);
+            module.default.render({{ model: {live.name}, el: document.querySelector(".second") }});
+        }}""",
+        str(LiveDrawing._esm),
+    )
+    second = live.page.locator(".second")
+    live.cell("response_mask[0,2]").focus()
+    live.page.keyboard.press("Space")
+    expect(second.locator('[data-key="num_tokens"]:has(> rect)')).to_have_text("8")
+    expect(live.cell("response_mask[0,2]")).to_be_focused()
+    second.locator('[data-key="response_mask[0,0]"]').click()
+    expect(live.cell("num_tokens")).to_have_text("7")
+    assert live.page.evaluate("heard") == []
+
+
+def test_a_drawing_that_is_gone_leaves_nothing_behind(put, page):
+    page.clock.install()
+    live = put()
+    live.cell("response_mask[0,2]").click()  # something is left to be announced
+    expect(live.cell("num_tokens")).to_have_text("8")
+    page.evaluate("dispose0()")
+    assert page.evaluate("model0.listeners") == []
+
+    page.clock.run_for(5000)
+    expect(live.place.get_by_role("status")).to_have_text("")
+    page.locator("input").focus()
+    page.keyboard.press("b")
+    assert page.evaluate("heard") == ["b", "b"]
+    sent = len(live.messages)
+    page.set_viewport_size({"width": 500, "height": 500})
+    page.evaluate("document.querySelector('label').textContent = 'another'")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    assert len(live.messages) == sent
+    assert page.locator(".noUi-handle").get_attribute("aria-label") == "G"

@@ -1,0 +1,218 @@
+"""The step explorer where it is read: in JupyterLab and in Notebook 7, with a kernel of its own."""
+
+import pytest
+from nbformat import v4, write
+from playwright.sync_api import Page, expect
+
+from .jupyter import PANEL
+
+CELLS = f"{PANEL}.model.sharedModel.cells.map(cell => cell.toJSON())"
+# What keys might have changed: the cells, what they ran, which of them is active.
+NOTEBOOK = f"""() => JSON.stringify([
+    {PANEL}.content.activeCellIndex,
+    {CELLS}.map(({{ cell_type, source, execution_count }}) => [cell_type, source, execution_count]),
+])"""
+
+
+# The picture is as wide as there is room, or as narrow as it gets.
+FITS = """() => {
+    const picture = document.querySelector(".sftviz-picture");
+    return picture.scrollWidth === Math.max(picture.clientWidth, 400);
+}"""
+EDGES = """(({{ left, right }}) => [left, right])(
+    document.querySelector("{}").getBoundingClientRect())"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook of these cells, that nobody has run."""
+
+    def make(*sources: str):
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cells = [v4.new_code_cell(source) for source in sources]
+        path = tmp_path / "explorers.ipynb"
+        write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+        return path
+
+    return make
+
+
+def explorers(page: Page):
+    """The step explorers, among others that a notebook may hold."""
+    log_prob = page.locator('[data-key^="policy_log_probs["][data-action]')
+    return page.locator(".sftviz-explorer").filter(has=log_prob)
+
+
+def cell(page: Page, key: str, explorer: int = 0):
+    return explorers(page).nth(explorer).locator(f'g[data-key="{key}"]:has(> rect)')
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_a_picture_before_anything_is_run_and_alive_after(lab, no_foreign_requests, app):
+    page = lab.open("01_the_step.ipynb", app=app)
+    figure = page.locator("img[alt^='SFT step, G = 2: 7 of 8 tokens count; masked_sum −2.8;']").last
+    figure.scroll_into_view_if_needed()
+    expect(figure).to_be_visible()
+    assert figure.evaluate("image => image.complete && image.naturalWidth") > 500
+    assert explorers(page).count() == 0
+
+    lab.run_all(page)
+    expect(cell(page, "scaled_loss")).to_have_text("0.7")
+    slider = explorers(page).get_by_role("slider", name="G", exact=True)
+    slider.press("ArrowRight")
+    slider.press("ArrowRight")
+    expect(cell(page, "gradient_accumulation_steps")).to_have_text("4")
+    expect(cell(page, "scaled_loss")).to_have_text("0.175")
+    expect(cell(page, "grad[0,0]")).to_have_text("−0.0625")
+
+    expect(cell(page, "grad[0,2]")).to_have_text("0")
+    cell(page, "response_mask[0,2]").click()
+    expect(cell(page, "num_tokens")).to_have_text("8")
+    expect(cell(page, "masked_sum")).to_have_text("−3.6")
+    expect(cell(page, "grad[0,2]")).to_have_text("−0.0625")
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_keys_pressed_inside_move_the_explorer_and_never_the_notebook(
+    lab, no_foreign_requests, notebook, app
+):
+    path = notebook("1", "from sftviz import StepExplorer\nStepExplorer()", "2")
+    page = lab.open(path, app=app)
+    lab.run_all(page)
+    explorer = explorers(page)
+    places = {
+        "the drawing": cell(page, "response_mask[0,0]"),
+        "a slider": explorer.get_by_role("slider", name="G", exact=True),
+        "its number": explorer.locator(".widget-readout").first,
+        "a number": explorer.get_by_role("spinbutton", name="c"),
+        "a list": explorer.get_by_role("combobox", name="preset"),
+        "a button": explorer.get_by_role("button", name="as code"),
+    }
+    places["the drawing"].click()
+    before = page.evaluate(NOTEBOOK)
+    for place, target in places.items():
+        target.focus()
+        for key in [
+            *("b", "a", "x", "d", "d", "m", "z", "0", "0", "Delete", "Shift+Enter"),
+            *("Control+Enter", "Alt+Enter", "Control+Shift+ArrowUp", "Control+Backspace"),
+            *("Escape", "b", "x", "ArrowDown", "ArrowUp", "Enter", "Escape", "d", "d"),
+        ]:
+            page.keyboard.press(key)
+        assert page.evaluate(NOTEBOOK) == before, place
+        expect(page.locator(".jp-Dialog")).to_have_count(0)
+
+    places["a list"].select_option("as given")
+    explorer.get_by_role("button", name="reset").press("Enter")
+    expect(cell(page, "policy_log_probs[0,2]")).to_have_text("−0.8")
+    places["a slider"].press("Home")
+    expect(cell(page, "gradient_accumulation_steps")).to_have_text("1")
+    cell(page, "policy_log_probs[0,2]").focus()
+    for key in "-" * 60:
+        page.keyboard.press(key)
+    expect(cell(page, "policy_log_probs[0,2]")).to_have_text("−6.8")
+    expect(cell(page, "policy_log_probs[0,2]")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    expect(cell(page, "masked_sum")).to_have_text("−8.8")
+    assert page.evaluate(NOTEBOOK) == before
+
+
+def test_without_a_kernel_tokens_still_light_up_and_with_a_new_one_all_is_well(
+    lab, no_foreign_requests, notebook
+):
+    page = lab.open(notebook("from sftviz import StepExplorer\nStepExplorer()"))
+    lab.run_all(page)
+    cell(page, "response_mask[0,2]").click()
+    expect(cell(page, "num_tokens")).to_have_text("8")
+
+    page.evaluate(f"{PANEL}.sessionContext.shutdown()")
+    cell(page, "grad[1,1]").hover()
+    lit = page.locator(".sftviz-live [data-key='policy_log_probs[1,1]']")
+    expect(lit).to_contain_class("linked")
+    cell(page, "grad[1,0]").click()
+    page.keyboard.press("ArrowRight")
+    expect(cell(page, "grad[1,1]")).to_be_focused()
+
+    page.evaluate(f"{PANEL}.sessionContext.startKernel()")
+    lab.restart(page)
+    lab.run_all(page)
+    expect(explorers(page)).to_have_count(1)
+    expect(cell(page, "num_tokens")).to_have_text("7")
+    cell(page, "response_mask[0,2]").click()
+    expect(cell(page, "num_tokens")).to_have_text("8")
+
+
+def test_what_is_wrong_is_said_in_the_explorer_that_it_was_done_in(
+    lab, no_foreign_requests, notebook
+):
+    path = notebook(
+        "from sftviz import StepExplorer\nexplorer = StepExplorer()\nexplorer",
+        "explorer",
+        "StepExplorer([[-1.0, -2.0]], tokens=[['a', 'b']])",
+    )
+    page = lab.open(path)
+    lab.run_all(page)
+    one, again, other = (explorers(page).nth(place) for place in range(3))
+    number = one.get_by_role("spinbutton", name="c")
+    number.fill("-1")
+    number.press("Enter")
+    for view in (one, again):
+        alert = view.get_by_role("alert")
+        expect(alert).to_contain_text(
+            "normalize_constant must be a finite number above 0, got -1.0"
+        )
+        expect(alert.locator("pre")).to_be_hidden()
+        expect(view.locator(".sftviz-picture")).to_contain_class("stale")
+    expect(other.get_by_role("alert")).to_have_count(0)
+
+    cell(page, "response_mask[0,0]", 1).click()
+    for view in (0, 1):
+        expect(cell(page, "num_tokens", view)).to_have_text("6")
+    expect(one.get_by_role("alert")).to_have_count(0)
+    expect(number).to_have_value("1")
+    expect(cell(page, "num_tokens", 2)).to_have_text("2")
+
+    one.get_by_role("combobox", name="preset").select_option("padding")
+    expect(cell(page, "num_tokens", 1)).to_have_text("5")
+    one.get_by_role("button", name="as code").click()
+    expect(one.locator("pre", has_text="StepExplorer(")).to_be_visible()
+    one.get_by_role("button", name="reset").click()
+    expect(cell(page, "num_tokens")).to_have_text("5")
+
+
+def test_it_follows_the_theme_at_once_and_fits_narrow_and_enlarged_pages(
+    lab, no_foreign_requests, notebook
+):
+    page = lab.open(notebook("from sftviz import StepExplorer\nStepExplorer()"))
+    lab.run_all(page)
+    cell(page, "grad[0,1]").hover()
+
+    def colours():
+        return page.locator(".sftviz-live svg").evaluate(
+            """svg => ["ground > rect", "card > rect", "response > text", "masked > rect"].map(
+                part => getComputedStyle(svg.querySelector("." + part)).fill)"""
+        )
+
+    light = colours()
+    lab.screenshot(page, "explorer-light")
+    page.evaluate(
+        "jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })"
+    )
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
+    dark = colours()
+    assert all(one != other for one, other in zip(light, dark, strict=True))
+    lab.screenshot(page, "explorer-dark")
+
+    page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
+    for name, width, height in (("narrow", 360, 640), ("enlarged", 640, 450)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_function(FITS)
+        cell(page, "normalize_constant").focus()
+        page.keyboard.press("ArrowDown")
+        expect(cell(page, "num_tokens")).to_be_focused()
+        lab.screenshot(page, f"explorer-{name}")
+        left, right = page.evaluate(EDGES.format(".sftviz-picture"))
+        assert left >= 0 and right <= width
+        focus = page.evaluate(EDGES.format(":focus"))
+        assert left <= focus[0] and focus[1] <= right

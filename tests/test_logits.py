@@ -1,0 +1,91 @@
+"""From logits to their gradient, against the closed form, finite differences, cross_entropy."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from sftviz.logits import trace_logits
+
+B, S, V, G, C = 3, 4, 6, 5, 7.0
+generator = torch.Generator().manual_seed(1)
+LOGITS = torch.randn(B, S, V, generator=generator, dtype=torch.float64)
+LABELS = torch.randint(V, (B, S), generator=generator)
+MASK = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0]])
+
+
+def loss(logits):
+    """The contract by way of cross_entropy, which shares no line with ours."""
+    nll = cross_entropy(logits.flatten(0, 1), LABELS.flatten(), reduction="none")
+    return (nll * MASK.flatten()).sum() / (C * G * G)
+
+
+def test_the_loss_is_that_of_cross_entropy():
+    trace = trace_logits(LOGITS, LABELS, MASK, G, C)
+    assert trace.step.scaled_loss.item() == pytest.approx(loss(LOGITS).item(), rel=1e-12)
+    assert trace.step.num_tokens == 7
+
+
+def test_the_gradient_is_softmax_minus_one_hot_scaled():
+    trace = trace_logits(LOGITS, LABELS, MASK, G, C)
+    one_hot = torch.eye(V, dtype=torch.float64)[LABELS]
+    closed = (LOGITS.softmax(-1) - one_hot) * MASK[..., None] / (C * G * G)
+    torch.testing.assert_close(trace.logits_grad, closed, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(trace.probs, LOGITS.softmax(-1))
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    trace, h = trace_logits(LOGITS, LABELS, MASK, G, C), 1e-6
+    for place in [(0, 1, 2), (2, 0, 5), (1, 0, 0)]:
+        nudge = torch.zeros_like(LOGITS)
+        nudge[place] = h
+        slope = (loss(LOGITS + nudge) - loss(LOGITS - nudge)).item() / (2 * h)
+        assert trace.logits_grad[place].item() == pytest.approx(slope, abs=1e-8)
+
+
+def test_the_gradient_at_the_log_probs_is_constant_where_that_at_the_logits_moves():
+    near, far = (trace_logits(k * LOGITS, LABELS, MASK, G, C) for k in (1, 4))
+    assert torch.equal(near.step.grad, far.step.grad)
+    assert not torch.allclose(near.logits_grad, far.logits_grad)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_gradients_are_switched_off(off):
+    with off():
+        trace = trace_logits(LOGITS.clone(), LABELS.clone(), MASK.clone(), G, C)
+    assert trace.logits_grad.abs().sum() > 0 and not trace.logits_grad.is_inference()
+
+
+def test_the_caller_keeps_what_is_theirs():
+    logits = LOGITS.clone().requires_grad_()
+    trace = trace_logits(logits, LABELS, MASK, G, C)
+    assert logits.grad is None and torch.equal(logits, LOGITS)
+    assert not trace.logits.requires_grad and not trace.probs.requires_grad
+
+
+SHAPE = "logits must be floating point of shape (B, S, V), got {}: " + (
+    "one score for each entry of the vocabulary at each token."
+)
+LABEL = "labels must be int64 of shape (3, 4), got {}: one entry of the vocabulary for each token."
+RANGE = "labels must be 0 to 5, got {}: each is the place of an entry in the vocabulary."
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "kind", "message"),
+    [
+        (LOGITS[0], LABELS, ValueError, SHAPE.format("torch.float64 (4, 6)")),
+        (LOGITS.long(), LABELS, ValueError, SHAPE.format("torch.int64 (3, 4, 6)")),
+        (LOGITS[..., :0], LABELS, ValueError, SHAPE.format("torch.float64 (3, 4, 0)")),
+        (LOGITS, LABELS[:, 1:], ValueError, LABEL.format("torch.int64 (3, 3)")),
+        (LOGITS, LABELS.int(), ValueError, LABEL.format("torch.int32 (3, 4)")),
+        (LOGITS, LABELS + 6, ValueError, RANGE.format(int(LABELS[0, 0]) + 6)),
+        (LOGITS, LABELS.where(MASK == 1, -100), ValueError, RANGE.format("-100")),
+        (
+            *(LOGITS, [[1]], TypeError),
+            "labels must be a torch.Tensor, got list: wrap it in torch.tensor(...).",
+        ),
+    ],
+)
+def test_refused_in_these_words(logits, labels, kind, message):
+    with pytest.raises(kind) as refusal:
+        trace_logits(logits, labels, MASK, G, C)
+    assert type(refusal.value) is kind and str(refusal.value) == message

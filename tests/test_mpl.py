@@ -1,0 +1,70 @@
+"""The matplotlib backend: files for print and slides, the same bytes every time."""
+
+import struct
+import warnings
+
+import pytest
+import torch
+
+from sftviz import step_flow, trace_step
+from sftviz.backends import mpl, svg
+from sftviz.drawing import Drawing
+from sftviz.scene import Card, Cell, Column, Row, Text
+from sftviz.theme import paint
+
+SCENE = Card(Column((Text("Title", "title"), Row((Text("loss = "), Cell("1.4", 7, "loss"))))))
+
+
+def size(path):
+    """Width and height, from the header of a PNG."""
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR"
+    return struct.unpack(">II", data[16:24])
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf"])
+def test_the_same_drawing_is_the_same_bytes_in_another_process(ending, same_bytes_elsewhere):
+    assert same_bytes_elsewhere(ending)
+
+
+def test_a_png_has_two_pixels_for_each_of_the_svg(tmp_path):
+    mpl.save(SCENE, tmp_path / "a.png")
+    width = SCENE.width * svg.CELL_WIDTH + 2 * svg.MARGIN
+    height = SCENE.height * svg.CELL_HEIGHT + 2 * svg.MARGIN
+    assert size(tmp_path / "a.png") == (2 * width, 2 * height)
+
+
+def test_a_pdf_is_a_pdf(tmp_path):
+    Drawing(SCENE, "").save(tmp_path / "a.PDF")
+    data = (tmp_path / "a.PDF").read_bytes()
+    assert data.startswith(b"%PDF-") and data.rstrip().endswith(b"%%EOF")
+    assert b"CreationDate" not in data and b"atplotlib" not in data
+
+
+def test_every_mark_is_drawn_in_its_colours():
+    ax = mpl.draw(SCENE).axes[0]
+    assert [text.get_text() for text in ax.texts] == ["Title", "loss = ", "1.4"]
+    assert ax.texts[2].get_color() == paint("loss", "light").ink
+    card, value = ax.patches
+    assert card.get_width() > value.get_width() == 7 * svg.CELL_WIDTH - 1
+
+
+def test_masked_values_are_hatched():
+    hatched = [patch.get_hatch() for patch in mpl.draw(Cell("0", 5, "masked")).axes[0].patches]
+    assert any(hatched)
+    assert not any(
+        patch.get_hatch() for patch in mpl.draw(Cell("0", 5, "response")).axes[0].patches
+    )
+
+
+def test_a_dollar_in_a_token_is_a_dollar(tmp_path):
+    mpl.save(Text(r"$\nonsense{$"), tmp_path / "a.png")  # as a formula it would raise
+
+
+def test_hostile_tokens_can_be_saved(hostile, tmp_path):
+    trace = trace_step(torch.full((2, 6), -0.5), torch.ones(2, 6), 2)
+    drawing = step_flow(trace, hostile)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # no font of matplotlib's has them all
+        for ending in ("png", "pdf"):
+            assert drawing.save(tmp_path / f"a.{ending}").stat().st_size > 10_000

@@ -1,0 +1,101 @@
+"""The parts of pictures: what is left out, where lines break, where results stand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sftviz.backends.text import draw
+from sftviz.parts import TITLES, caption, elide, equals, formula, ledger, result, section, table
+from sftviz.scene import Card, Column, Text
+from sftviz.stages import Term
+
+
+@pytest.mark.parametrize(
+    ("count", "room", "places"),
+    [
+        (4, 4, (0, 1, 2, 3)),
+        (1, 8, (0,)),
+        (5, 4, (0, 1, None, 4)),
+        (1000, 3, (0, None, 999)),
+        (1000, 2, (None, 999)),
+    ],
+)
+def test_the_first_ones_and_the_last_are_shown(count, room, places):
+    assert elide(count, room) == places
+
+
+@given(st.integers(1, 100), st.integers(2, 100))
+def test_what_is_shown_has_room_and_is_in_order(count, room):
+    places = elide(count, room)
+    shown = [place for place in places if place is not None]
+    assert len(places) <= room or count <= room
+    assert shown == sorted(set(shown)) and shown[-1] == count - 1
+    assert (None in places) == (len(shown) < count)
+
+
+def read(nodes):
+    return ["".join(text.text for text in line.children) for line in nodes]
+
+
+def test_a_formula_breaks_between_its_terms():
+    terms = [
+        Term("masked_sum", "masked_sum"),
+        Term(" = "),
+        Term("−1.75"),
+        Term(" − 2"),
+        Term(" ÷ 7"),
+    ]
+    assert read(formula(terms, 40, "note")) == ["masked_sum = −1.75 − 2 ÷ 7  note"]
+    assert read(formula(terms, 19)) == ["masked_sum = −1.75", "     − 2 ÷ 7"]
+    assert all(line.width <= 19 for line in formula(terms, 19))
+
+
+def test_a_break_leaves_no_comma_no_bracket_and_no_power_behind():
+    terms = [
+        Term("where("),
+        Term("mask", "response_mask"),
+        Term(", x"),
+        Term("G"),
+        Term("²"),
+        Term(")"),
+    ]
+    for width in range(9, 22):
+        for line in read(formula(terms, width)):
+            assert line.lstrip()[0] not in ",)²"
+
+
+def test_a_result_stands_at_the_right_edge_or_below_where_it_has_no_room(worked):
+    beside = ledger([Text("loss = 1")], result(worked, "loss"), 20)
+    below = ledger([Text("loss = 1.4 + 0")], result(worked, "loss"), 20)
+    assert (
+        draw(Card(Column((*beside, *below))))
+        == """
+╭──────────────────────╮
+│ loss = 1 [      1.4] │
+│ loss = 1.4 + 0       │
+│          [      1.4] │
+╰──────────────────────╯""".removeprefix("\n")
+    )
+
+
+def test_a_table_has_columns(worked):
+    rows = [
+        (caption("loss", "detached"), equals(result(worked, "loss"))),
+        (Text("G"), equals(result(worked, "gradient_accumulation_steps"))),
+    ]
+    assert (
+        draw(Card(table(rows, gap=2)))
+        == """
+╭───────────────────────────────╮
+│ loss  detached  = [      1.4] │
+│ G               = [        2] │
+╰───────────────────────────────╯""".removeprefix("\n")
+    )
+
+
+def test_a_title_stands_beside_its_body_or_above():
+    body = Column((Text("one"), Text("two")))
+    assert draw(section("3", "Negate", body, beside=False)) == "(3) Negate\none\ntwo"
+    assert draw(section("3", "Negate", body, beside=True)) == (
+        f"{'(3) Negate':{TITLES}}one\n{'':{TITLES}}two"
+    )

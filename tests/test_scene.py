@@ -1,0 +1,107 @@
+"""Nodes and their marks: a node is exactly as large as what it draws."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wcwidth import width as cells
+
+from sftviz.scene import Arrow, Card, Cell, Column, Flow, Frame, Glyphs, Placed, Row, Text
+
+LINE, VALUE = Text("loss ="), Cell("1.4", 7, "loss", "loss")
+
+
+@pytest.mark.parametrize(
+    ("node", "size", "marks"),
+    [
+        (Text("日本 x", "muted"), (6, 1), [Glyphs(0, 0, "日本 x", "muted")]),
+        (Text(""), (0, 1), []),
+        (VALUE, (7, 1), [Frame(0, 0, 7, 1, "loss", "loss"), Glyphs(3, 0, "1.4", "loss", "loss")]),
+        (Cell("日", 5, "ink"), (5, 1), [Frame(0, 0, 5, 1, "ink"), Glyphs(2, 0, "日", "ink")]),
+        (
+            *(Row((LINE, VALUE), gap=1), (14, 1)),
+            [Glyphs(0, 0, "loss =", "ink"), *VALUE.marks(7, 0)],
+        ),
+        (
+            Row((Column((LINE, LINE)), VALUE)),
+            (13, 2),
+            [*LINE.marks(), *LINE.marks(0, 1), *VALUE.marks(6)],
+        ),
+        (Column((LINE, VALUE)), (7, 2), [*LINE.marks(), *VALUE.marks(0, 1)]),
+        (Placed(LINE, 10), (10, 1), [*LINE.marks()]),
+        (Placed(LINE, 10, "right"), (10, 1), [*LINE.marks(4)]),
+        (Card(LINE), (10, 3), [Frame(0, 0, 10, 3, "card"), *LINE.marks(2, 1)]),
+        (
+            *(Flow((VALUE, LINE)), (11, 6)),
+            [
+                *(Frame(0, 0, 11, 3, "card"), *VALUE.marks(2, 1)),
+                *(Frame(0, 3, 11, 3, "card"), *LINE.marks(2, 4), Arrow(3, 2, 1)),
+            ],
+        ),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_node_has_this_size_and_these_marks(node, size, marks):
+    assert (node.width, node.height) == size
+    assert list(node.marks()) == marks
+
+
+words = st.text("ab 日👩é", max_size=6)
+leaves = words.map(Text) | st.builds(
+    lambda text, slack: Cell(text, cells(text) + 2 + slack, "loss", "loss"),
+    words,
+    st.integers(0, 3),
+)
+some = {"min_size": 1, "max_size": 3}
+trees = st.recursive(
+    leaves,
+    lambda nodes: (
+        st.builds(Row, st.lists(nodes, **some).map(tuple), st.integers(0, 2))
+        | st.lists(nodes, **some).map(tuple).map(Column)
+        | st.lists(nodes, **some).map(tuple).map(Flow)
+        | nodes.map(Card)
+        | st.builds(
+            lambda node, slack, side: Placed(node, node.width + slack, side),
+            *(nodes, st.integers(0, 4), st.sampled_from(["left", "right"])),
+        )
+    ),
+    max_leaves=8,
+)
+
+
+def box(mark):
+    """Left, top, right, bottom: the cells that a mark covers."""
+    match mark:
+        case Glyphs(x, y, text):
+            return x, y, x + cells(text), y + 1
+        case Frame(x, y, width, height):
+            return x, y, x + width, y + height
+        case Arrow(x, y, length):
+            return x, y, x + 1, y + length + 1
+
+
+@given(trees, st.integers(0, 5), st.integers(0, 5))
+@settings(max_examples=200)
+def test_any_tree_draws_within_its_bounds_and_moves_as_a_whole(node, x, y):
+    boxes = [box(mark) for mark in node.marks(x, y)]
+    for left, top, right, bottom in boxes:
+        assert x <= left <= right <= x + node.width and y <= top < bottom <= y + node.height
+    home = [box(mark) for mark in node.marks()]
+    assert boxes == [(a + x, b + y, c + x, d + y) for a, b, c, d in home]
+
+
+@given(trees)
+@settings(max_examples=100)
+def test_any_card_and_any_row_of_values_is_filled_to_its_edges(node):
+    """No node claims more room than its marks reach, frames being what says so."""
+    for filled in (Card(node), Flow((node, LINE)), Row((VALUE, Card(node)), gap=2)):
+        boxes = [box(mark) for mark in filled.marks()]
+        assert min(left for left, _, _, _ in boxes) == min(top for _, top, _, _ in boxes) == 0
+        assert max(right for _, _, right, _ in boxes) == filled.width
+        assert max(bottom for _, _, _, bottom in boxes) == filled.height
+
+
+def test_a_scene_is_a_value():
+    assert Card(Row((LINE, VALUE))) == Card(Row((Text("loss ="), Cell("1.4", 7, "loss", "loss"))))
+    assert hash(Card(LINE)) == hash(Card(Text("loss =")))
+    with pytest.raises(AttributeError):
+        LINE.text = "other"

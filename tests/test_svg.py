@@ -1,0 +1,170 @@
+"""The SVG backend, read back by an XML parser."""
+
+import dataclasses
+import re
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from sftviz import WORKED_EXAMPLE, key_formula, step_flow, token_table, trace_step
+from sftviz.backends import svg
+from sftviz.scene import Arrow, Card, Cell, Column, Row, Text
+from sftviz.step import StepTrace
+from sftviz.theme import TONES
+
+SVG = "{http://www.w3.org/2000/svg}"
+VALUE_TONES = {"response", "masked", "masked_sum", "loss", "scaled_loss", "gradient", "knob"}
+
+
+@pytest.fixture
+def flow(worked):
+    return ElementTree.fromstring(step_flow(worked, WORKED_EXAMPLE.tokens).svg)
+
+
+@pytest.fixture
+def hostile_svg(hostile):
+    trace = trace_step(torch.full((2, 6), -0.5), torch.ones(2, 6), 2)
+    return step_flow(trace, hostile).svg + token_table(trace, hostile).svg
+
+
+def groups(root):
+    """Tone, key, and the words of each group that has marks."""
+    for group in root.iter(f"{SVG}g"):
+        if "class" in group.attrib:
+            words = ["".join(text.itertext()) for text in group.findall(f"{SVG}text")]
+            yield group.get("class"), group.get("data-key"), words
+
+
+def test_marks_stand_where_their_cells_are():
+    scene = Card(Column((Text("a<b"), Row((Text("日"), Cell("1.4", 7, "loss", "loss")), gap=1))))
+    root = ElementTree.fromstring(svg.draw(scene))
+    assert (root.get("width"), root.get("height")) == (str(14 * 8 + 16), str(4 * 21 + 16))
+    assert root.get("viewBox") == "0 0 128 100"
+    texts = {
+        text.text: {name: int(value) for name, value in text.attrib.items()}
+        for text in root.iter(f"{SVG}text")
+    }
+    assert texts == {
+        "a<b": {"x": 16, "y": 36, "textLength": 24},
+        "日": {"x": 16, "y": 57, "textLength": 16},
+        "1.4": {"x": 64, "y": 57, "textLength": 24},  # flush right, a cell of air beside it
+    }
+    (frame,) = [
+        group.find(f"{SVG}rect")
+        for group in root.iter(f"{SVG}g")
+        if group.get("data-key") == "loss"
+    ]
+    assert [float(frame.get(name)) for name in ("x", "y", "width", "height")] == [
+        40.5,
+        43.5,
+        55,
+        18,
+    ]
+
+
+def test_an_arrow_points_down():
+    class Down:
+        width, height = 1, 2
+
+        def marks(self, x=0, y=0):
+            yield Arrow(x, y, 1)
+
+    (path,) = ElementTree.fromstring(svg.draw(Down())).iter(f"{SVG}path")
+    assert path.get("d").startswith("M4 10.5V30.5")
+
+
+def test_hatching_stays_inside_its_frame():
+    root = ElementTree.fromstring(svg.draw(Cell("0", 10, "masked", "grad[0,0]")))
+    (hatch,) = [path.get("d") for path in root.iter(f"{SVG}path")]
+    points = [tuple(map(float, point)) for point in re.findall(r"[ML]([\d.-]+) ([\d.-]+)", hatch)]
+    assert len(points) > 10
+    assert all(0.5 < x < 79.5 and 1.5 <= y <= 19.5 for x, y in points)
+    starts, ends = points[::2], points[1::2]
+    for (x0, y0), (x1, y1) in zip(starts, ends, strict=True):
+        assert x1 - x0 == pytest.approx(y0 - y1) and x1 > x0  # each at 45 degrees, upwards
+
+
+def test_every_value_carries_its_key(flow):
+    fields = {field.name for field in dataclasses.fields(StepTrace)}
+    grids = {"policy_log_probs", "response_mask", "masked_log_probs", "grad"}
+    drawn = [(tone, key, words) for tone, key, words in groups(flow) if tone in VALUE_TONES]
+    assert all(key is not None for _, key, _ in drawn)
+    keys = {key for _, key, _ in drawn}
+    assert keys >= (fields - grids) | {
+        f"{field}[{row},{column}]" for field in grids for row in range(2) for column in range(4)
+    }
+    assert {key.partition("[")[0] for key in keys} == fields
+    numbered = [
+        (tone, key, words)
+        for tone, key, words in groups(flow)
+        if tone not in ("code", "ink", "muted", "badge", "title")
+        and any(re.fullmatch(r"−?[\d.]+", word) for word in words)
+    ]
+    assert len(numbered) > 40 and all(key for _, key, _ in numbered)
+
+
+def test_the_value_of_a_key_is_that_of_the_trace(flow):
+    """To the digit, from the drawing back to the contract's worked example."""
+    shown = {key: words for tone, key, words in groups(flow) if key and tone in VALUE_TONES}
+    assert shown["num_tokens"] == ["7"] and shown["masked_sum"] == ["−2.8"]
+    assert shown["loss"] == ["1.4"] and shown["scaled_loss"] == ["0.7"]
+    assert shown["grad[0,2]"] == ["0"] and shown["grad[1,3]"] == ["−0.25"]
+    assert shown["policy_log_probs[0,2]"] == ["−0.8"] and shown["masked_log_probs[0,2]"] == ["0"]
+
+
+def test_masked_values_are_hatched_and_no_others(flow):
+    hatched = {
+        group.get("data-key")
+        for group in flow.iter(f"{SVG}g")
+        if any(path.get("d", "").count("L") > 2 for path in group.iter(f"{SVG}path"))
+        and group.get("data-key")
+    }
+    assert hatched == {
+        f"{field}[0,2]"
+        for field in ("policy_log_probs", "response_mask", "masked_log_probs", "grad")
+    }
+
+
+def test_hostile_tokens_stay_text(hostile_svg):
+    first, second = re.findall(r"<svg.*?</svg>", hostile_svg, re.DOTALL)
+    for document in (first, second):
+        root = ElementTree.fromstring(document)
+        words = [word for _, _, words in groups(root) for word in words]
+        assert any(word.startswith("<scrip") for word in words)
+        assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+            *("svg", "style", "g", "rect", "text", "path", "title", "desc")
+        }
+    assert "xxxx…" in hostile_svg and "x" * 50 not in hostile_svg
+
+
+def test_nothing_in_it_can_act_or_call_out(hostile_svg):
+    assert "<script" not in hostile_svg
+    roots = [
+        ElementTree.fromstring(part)
+        for part in hostile_svg.split("<svg")
+        if part
+        for part in ["<svg" + part]
+    ]
+    for root in roots:
+        for element in root.iter():
+            for name in element.attrib:
+                assert name not in ("id", "href") and not name.startswith("on")
+    without_namespace = hostile_svg.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert not re.search(r"https?:|url\(|@import|//", without_namespace)
+
+
+def test_a_picture_that_stands_alone_has_colours_and_a_live_one_brings_none(worked):
+    scene = key_formula(worked).scene
+    light, dark = svg.draw(scene), svg.draw(scene, "dark")
+    for tone in TONES:
+        assert f".{tone}" in light and f".{tone}" in dark
+    assert light != dark and "<style>" in light
+    assert not re.search(r"<style|#[0-9a-f]{6}|var\(", svg.markup(scene))
+    assert light.replace(light[light.index("<style>") : light.index("</style>") + 8], "") == (
+        svg.markup(scene)
+    )
+
+
+def test_the_same_drawing_is_the_same_bytes_in_another_process(same_bytes_elsewhere):
+    assert same_bytes_elsewhere("svg") and same_bytes_elsewhere("txt")

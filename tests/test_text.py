@@ -1,0 +1,82 @@
+"""The text backend, against literal pictures."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wcwidth import width as cells
+
+from sftviz.backends.text import draw
+from sftviz.formatting import token_label
+from sftviz.scene import Arrow, Card, Cell, Column, Flow, Placed, Row, Text
+
+
+def picture(text):
+    """A literal: its first line is empty, so that the rest stands at the margin."""
+    return text.removeprefix("\n")
+
+
+def test_every_kind_of_node():
+    grid = [Row((Cell("−0.5", 7, "response"), Cell("0", 7, "masked")), gap=1) for _ in range(2)]
+    scene = Flow(
+        (
+            Column((Row((Cell("1", 3, "badge"), Text("Inputs", "title")), gap=1), *grid)),
+            Placed(Row((Text("loss = "), Cell("1.4", 8, "loss"))), 20, "right"),
+            Column((Text("last"), Text(""), Text("line"))),
+        )
+    )
+    assert draw(scene) == picture("""
+╭──────────────────────╮
+│ (1) Inputs           │
+│ [ −0.5] ░    0░      │
+│ [ −0.5] ░    0░      │
+╰──┬───────────────────╯
+╭──▼───────────────────╮
+│      loss = [   1.4] │
+╰──┬───────────────────╯
+╭──▼───────────────────╮
+│ last                 │
+│                      │
+│ line                 │
+╰──────────────────────╯""")
+
+
+def test_wide_and_joined_characters_keep_the_edge_straight():
+    words = ("日本語", "👩‍👩‍👧‍👦", "e\u0301 a\u0301", "🇬🇧!", "plain", "\u2068שבת\u2069")
+    text = draw(Card(Column(tuple(Row((Text(word), Cell("1", 5, "loss")), 1) for word in words))))
+    assert text == picture("""
+╭──────────────╮
+│ 日本語 [  1] │
+│ 👩‍👩‍👧‍👦 [  1]     │
+│ e\u0301 a\u0301 [  1]    │
+│ 🇬🇧! [  1]    │
+│ plain [  1]  │
+│ \u2068שבת\u2069 [  1]    │
+╰──────────────╯""")
+    assert {cells(line) for line in text.splitlines()} == {16}
+
+
+def test_what_has_no_width_is_kept_where_it_stands():
+    """An isolate that lost its opening half would turn the rest of the line around."""
+    assert draw(Row((Text("\u2068ab\u2069"), Text("c")))) == "\u2068ab\u2069c"
+    assert draw(Row((Text("ab"), Text("\u2068c\u2069")))) == "ab\u2068c\u2069"
+
+
+def test_an_arrow_longer_than_one_row():
+    class Long:
+        width, height = 1, 4
+
+        def marks(self, x=0, y=0):
+            yield Arrow(x, y, 3)
+
+    assert draw(Long()) == "┬\n│\n│\n▼"
+
+
+def test_trailing_blanks_are_left_out():
+    assert draw(Column((Text("a  "), Placed(Text("b"), 9)))) == "a\nb"
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
+@settings(max_examples=300)
+def test_any_tokens_keep_the_edge_straight(tokens):
+    labels = [Row((Text(token_label(token, 6)), Text("|"))) for token in tokens]
+    lines = draw(Card(Column(tuple(labels)))).splitlines()
+    assert len(lines) == len(tokens) + 2 and len({cells(line) for line in lines}) == 1

@@ -1,0 +1,377 @@
+"""The loop is the one that a person would write; it survives being interrupted; and it learns.
+
+What a window leaves behind is held against a loop written here with torch's own cross-entropy.
+"""
+
+import itertools
+import math
+import signal
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector
+
+from sftviz.toy import PAD, VOCABULARY, Pair, TinyTransformer, complete, conversation, date_pairs
+from sftviz.training import (
+    RECIPES,
+    Recipe,
+    Trainer,
+    Window,
+    optimizer_divergence,
+    prepare,
+    visiting_order,
+)
+
+B, G, C = 3, 4, 0.5
+V = len(VOCABULARY)
+PAIRS = [Pair(f"{a}{b}→", f"{b}{a}") for a, b in itertools.product("0123456789", repeat=2)]
+UNEVEN = [Pair(pair.prompt, pair.response[: 1 + i % 2]) for i, pair in enumerate(PAIRS[:25])]
+
+
+def tiny(width=8):
+    torch.manual_seed(0)
+    return TinyTransformer(context_length=8, width=width, heads=2, layers=1)
+
+
+def data_of(pairs, **options):
+    return prepare([conversation(pair) for pair in pairs], PAD, 8, V, **options)
+
+
+DATA = data_of(UNEVEN)
+
+
+def trainer_of(model, optimizer=None, data=DATA, **options):
+    options = {
+        "microbatch_size": B,
+        "gradient_accumulation_steps": G,
+        "normalize_constant": C,
+    } | options
+    return Trainer(model, optimizer or torch.optim.AdamW(model.parameters()), data, **options)
+
+
+def run(trainer, until):
+    return list(trainer.run(until))
+
+
+def weights(model):
+    return parameters_to_vector(model.parameters()).detach().clone()
+
+
+def losses_by_hand(model, data, rows):
+    """The sum and the mean over response tokens, by torch's own cross-entropy."""
+    labels = data.tokens.labels[rows].masked_fill(~data.loss_mask[rows], -100).flatten()
+    logits = model(data.tokens.input_ids[rows]).flatten(0, 1)
+    return [nn.functional.cross_entropy(logits, labels, reduction=r) for r in ("sum", "mean")]
+
+
+# ---------------------------------------------------------------- the data
+
+
+def test_the_loss_is_made_of_the_responses():
+    data = data_of([Pair("12→", "3"), Pair("1→", "45")])
+    assert torch.equal(data.loss_mask, data.tokens.response_mask)
+    assert data.loss_mask.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1]]
+
+
+def test_without_the_mask_it_is_made_of_all_but_padding():
+    pairs = [Pair("12→", "3"), Pair("1→", "4")]
+    data = data_of(pairs, mask_prompt=False)
+    assert data.loss_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    assert torch.equal(data.tokens.response_mask, data_of(pairs).loss_mask)
+    assert torch.equal(data.tokens.input_ids, data_of(pairs).tokens.input_ids)
+
+
+GOOD = [("prompt", [1, 2]), ("response", [3])]
+
+
+@pytest.mark.parametrize(
+    ("bad", "place"),
+    [
+        ([("prompt", [1, 2]), ("response", [3] * 8)], "row 2, position 8: the row takes 9"),
+        ([], "row 2, position 0: the row is empty"),
+        ([("prompt", [1, 2]), ("response", [])], "row 2, position 2: a response has no token"),
+        ([("prompt", [1, 2])], "row 2, position 2: the row ends without a response"),
+        ([("prompt", [1, 2]), ("response", [3, V])], "row 2, position 3: a token id must be from"),
+    ],
+)
+@pytest.mark.parametrize("mask_prompt", [True, False])
+def test_bad_rows_are_refused_with_row_and_position(bad, place, mask_prompt):
+    with pytest.raises(ValueError, match=place):
+        prepare([GOOD, GOOD, bad, GOOD], PAD, 8, V, mask_prompt)
+
+
+# ---------------------------------------------------------------- the loop
+
+
+@pytest.mark.parametrize("data", [DATA, data_of(UNEVEN, mask_prompt=False)])
+def test_three_windows_are_those_of_a_loop_written_by_hand(data):
+    model, other = tiny().double(), tiny().double()
+    trainer = trainer_of(model, torch.optim.SGD(model.parameters(), lr=0.1), data)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    for window in run(trainer, until=3):
+        scaled_loss = 0
+        for rows in visiting_order(25, window.number, B * G, seed=0).split(B):
+            loss = losses_by_hand(other, data, rows)[0] / (G * G * C)
+            loss.backward()
+            scaled_loss += loss.item()
+        norm = torch.cat([p.grad.flatten() for p in other.parameters()]).norm().item()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert window.scaled_loss == pytest.approx(scaled_loss, rel=1e-9)
+        assert window.grad_norm == pytest.approx(norm, rel=1e-9)
+    assert torch.allclose(weights(model), weights(other), rtol=1e-9, atol=1e-12)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_comparable_loss_is_the_mean_over_response_tokens_with_or_without_the_mask():
+    rows = visiting_order(25, 1, B * G, seed=0)
+    expected = losses_by_hand(tiny(), DATA, rows)[1].item()
+    for mask_prompt in (True, False):
+        data = data_of(UNEVEN, mask_prompt=mask_prompt)
+        (window,) = run(trainer_of(tiny(), data=data), until=1)
+        assert window.nll == pytest.approx(expected, rel=1e-5)
+        assert window.num_tokens == int(data.loss_mask[rows].sum())
+    assert expected == pytest.approx(math.log(V), abs=1)  # it has learned nothing so far
+
+
+def test_a_long_gradient_is_cut_and_its_length_recorded_as_it_was():
+    model = tiny()
+    before = weights(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    (window,) = run(trainer_of(model, optimizer, max_grad_norm=0.5), until=1)
+    assert window.grad_norm > 1
+    assert (weights(model) - before).norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_every_row_is_visited_once_before_any_is_visited_again():
+    for rows, size in [(7, 3), (5, 12), (4, 4), (1, 3)]:
+        visited = torch.cat([visiting_order(rows, n, size, seed=3) for n in range(1, 1 + rows)])
+        assert len(visited) == rows * size
+        for epoch in visited.split(rows):
+            assert sorted(epoch.tolist()) == list(range(rows))
+    assert visiting_order(50, 1, 50, seed=0).tolist() != visiting_order(50, 2, 50, seed=0).tolist()
+    assert visiting_order(50, 1, 50, seed=0).tolist() != visiting_order(50, 1, 50, seed=1).tolist()
+
+
+def test_the_same_seeds_give_the_same_weights():
+    first, again, other = tiny(), tiny(), tiny()
+    histories = [
+        run(trainer_of(model, seed=seed), until=4)
+        for model, seed in ((first, 0), (again, 0), (other, 1))
+    ]
+    assert torch.equal(weights(first), weights(again)) and histories[0] == histories[1]
+    assert not torch.equal(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("name", ["microbatch_size", "gradient_accumulation_steps"])
+@pytest.mark.parametrize("count", [0, 1.0, True])
+def test_what_is_no_count_is_refused_before_anything_is_trained(name, count):
+    with pytest.raises(ValueError, match=f"{name} must be an int of at least 1, got {count!r}: so"):
+        trainer_of(tiny(), **{name: count})
+
+
+def test_a_gradient_that_is_no_number_stops_the_training_before_the_step():
+    model = tiny()
+    trainer = trainer_of(model)
+    run(trainer, until=2)
+    before = weights(model)
+    model.head.register_forward_hook(lambda module, inputs, logits: logits * torch.nan)
+    with pytest.raises(FloatingPointError, match="the gradient of window 3 is nan, so the optim"):
+        run(trainer, until=9)
+    assert torch.equal(weights(model), before) and len(trainer.history) == 2
+
+
+# ---------------------------------------------------------------- interrupted
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    model = tiny()
+    trainer = trainer_of(model)
+    run(trainer, until=5)
+    return weights(model), trainer.history
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def agree(trainer, uninterrupted):
+    """Whether the training, run on, ends where the one without an interruption did."""
+    expected, history = uninterrupted
+    done = len(trainer.history)
+    assert trainer.history == history[:done]
+    resumed = run(trainer, until=5)
+    assert [window.number for window in resumed] == list(range(done + 1, 6))
+    return trainer.history == history and torch.equal(weights(trainer.model), expected)
+
+
+@pytest.mark.parametrize("microbatch", range(0, 5 * G, 3))
+def test_an_interrupt_in_any_microbatch_loses_nothing(uninterrupted, microbatch):
+    trainer = trainer_of(tiny())
+    calls = itertools.count()
+    hook = trainer.model.register_forward_hook(
+        lambda *_: interrupt() if next(calls) == microbatch else None
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(trainer, until=5)
+    hook.remove()
+    assert len(trainer.history) == microbatch // G
+    assert agree(trainer, uninterrupted)
+
+
+def test_an_interrupt_in_backward_loses_nothing(uninterrupted):
+    trainer = trainer_of(tiny())
+    hook = trainer.model.head.weight.register_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(trainer, until=5)
+    hook.remove()
+    assert agree(trainer, uninterrupted)
+
+
+def test_an_interrupt_between_two_windows_loses_nothing(uninterrupted):
+    trainer = trainer_of(tiny())
+    with pytest.raises(KeyboardInterrupt):
+        for window in trainer.run(until=5):
+            if window.number == 2:
+                interrupt()
+    assert len(trainer.history) == 2 and agree(trainer, uninterrupted)
+
+
+@pytest.mark.parametrize("when", ["register_step_pre_hook", "register_step_post_hook"])
+def test_an_interrupt_waits_for_the_optimizer(uninterrupted, when):
+    """Half of a step would be in the weights, and nobody could say which half."""
+    trainer = trainer_of(tiny())
+    handler = signal.getsignal(signal.SIGINT)
+    hook = getattr(trainer.optimizer, when)(lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run(trainer, until=5)
+    hook.remove()
+    assert len(trainer.history) == 1  # the window is done and told of
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert agree(trainer, uninterrupted)
+
+
+def test_a_cell_that_is_run_again_has_nothing_left_to_do(uninterrupted):
+    trainer = trainer_of(tiny())
+    run(trainer, until=5)
+    assert run(trainer, until=5) == run(trainer, until=3) == []
+    assert agree(trainer, uninterrupted)
+
+
+def test_training_works_in_another_thread(uninterrupted):
+    trainer = trainer_of(tiny())
+    thread = threading.Thread(target=run, args=(trainer, 5))
+    thread.start()
+    thread.join()
+    assert agree(trainer, uninterrupted)
+
+
+# ---------------------------------------------------------------- it learns
+
+
+def test_a_small_model_learns_to_swap_two_digits_that_it_has_not_seen():
+    held_out = PAIRS[3::5]
+    model = tiny(width=48)
+    trainer = trainer_of(
+        model,
+        torch.optim.AdamW(model.parameters(), lr=1e-2),
+        data_of([pair for pair in PAIRS if pair not in held_out]),
+        microbatch_size=10,
+        normalize_constant=1.0,
+    )
+    history = run(trainer, until=60)
+    answers = complete(model, [pair.prompt for pair in held_out], max_tokens=3)
+    right = sum(answer == pair.response for answer, pair in zip(answers, held_out, strict=True))
+    assert history[0].nll > 3 and history[-1].nll < 0.3
+    assert right > len(held_out) / 2  # by chance it would be one in a hundred
+
+
+# ---------------------------------------------------------------- what an optimizer makes of it
+
+
+@pytest.mark.parametrize("s", [1 / 32, 1 / 8, 2.0, 0.75])
+def test_adamw_of_a_scaled_gradient_is_adamw_with_another_eps(s):
+    """AdamW(s·g, eps) is AdamW(g, eps/s): to the bit where s is a power of two."""
+    generator = torch.Generator().manual_seed(0)
+    grads = torch.randn(50, 7, generator=generator, dtype=torch.float64)
+    ends = []
+    for scale, eps in ((s, 1e-3), (1.0, 1e-3 / s)):
+        weight = nn.Parameter(torch.ones(7, dtype=torch.float64))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, eps=eps)
+        for grad in grads:
+            weight.grad = scale * grad
+            optimizer.step()
+        ends.append(weight.detach())
+    assert torch.allclose(*ends, rtol=1e-12, atol=1e-14)
+    assert not math.log2(s).is_integer() or torch.equal(*ends)
+
+
+def test_a_window_in_one_piece_leaves_the_gradient_of_its_microbatches():
+    ends = []
+    for microbatch_size, steps, constant in ((B, G, 1.0), (B * G, 1, float(G * G))):
+        model = tiny().double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        trainer = trainer_of(
+            model,
+            optimizer,
+            microbatch_size=microbatch_size,
+            gradient_accumulation_steps=steps,
+            normalize_constant=constant,
+        )
+        run(trainer, until=3)
+        ends.append(weights(model))
+    assert torch.allclose(*ends, rtol=1e-10, atol=1e-13)
+
+
+@pytest.fixture(scope="module")
+def divergences():
+    model = nn.Embedding(V, V)  # a bigram model: the smallest that learns anything
+    torch.manual_seed(0)
+    nn.init.normal_(model.weight, std=0.1)
+    before = weights(model)
+    data = prepare([conversation(pair) for pair in date_pairs()[0][:64]], PAD, 32, V)
+    records = optimizer_divergence(model, data, steps=(2, 16), windows=20)
+    assert torch.equal(weights(model), before) and model.weight.dtype == torch.float32
+    return {(r.optimizer, r.gradient_accumulation_steps): r for r in records}
+
+
+def test_where_b_equals_g_there_is_nothing_to_diverge(divergences):
+    for name in RECIPES:
+        assert divergences[name, 2].difference == 0 and divergences[name, 2].factor == 1
+
+
+def test_adamw_hides_the_factor_and_the_others_do_not(divergences):
+    difference = {name: divergences[name, 16].difference for name in RECIPES}
+    assert difference["AdamW"] < 1e-3
+    assert difference["AdamW, clipped at 1"] > 10 * difference["AdamW"]
+    for name in ("AdamW, eps 1e-2", "Adam with L2 decay", "SGD"):
+        assert difference[name] > 0.1
+
+
+def test_the_logged_loss_shows_the_factor_that_adamw_hides(divergences):
+    record = divergences["AdamW", 16]
+    assert record.factor == 0.125
+    assert record.loss / record.mean_loss == pytest.approx(0.125, rel=1e-3)
+
+
+def test_clipping_acts_under_one_rule_and_not_under_the_other(divergences):
+    record = divergences["AdamW, clipped at 1", 16]
+    assert record.mean_clipped == 1 and record.clipped < 0.5
+    assert divergences["AdamW", 16].mean_clipped == 0
+
+
+def test_the_difference_is_measured_in_lengths_of_the_way_that_the_mean_went():
+    """One step of plain SGD goes s times as far: they end 1 − s apart."""
+    sgd = {"SGD": Recipe(lambda parameters: torch.optim.SGD(parameters, lr=0.1))}
+    for record in optimizer_divergence(tiny(), DATA, sgd, steps=(1, 4, 8), windows=1):
+        assert record.difference == pytest.approx(abs(1 - record.factor), rel=1e-9)
+        assert record.loss == pytest.approx(record.factor * record.mean_loss, rel=1e-9)
+
+
+def test_a_window_is_a_value():
+    window = Window(1, 2.0, 3.0, 4, 5.0)
+    with pytest.raises(AttributeError):
+        window.nll = 0.0

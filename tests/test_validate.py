@@ -1,0 +1,178 @@
+"""What is refused, word for word: an error text is a feature. And a refusal changes nothing."""
+
+import math
+
+import pytest
+import torch
+
+from sftviz import masked_normalize, sft_microbatch_train_step, trace_step
+from sftviz.validate import check_mask
+
+LOG_PROBS, MASK = "policy_log_probs", "response_mask"
+G, C = "gradient_accumulation_steps", "normalize_constant"
+
+
+def leaf(*shape):
+    return torch.full(shape, -0.5, requires_grad=True)
+
+
+def good(**changes):
+    return {LOG_PROBS: leaf(2, 3), MASK: torch.ones(2, 3), G: 2, C: 1.0} | changes
+
+
+NOT_A_COUNT = "gradient_accumulation_steps must be an int of at least 1, got {}: " + (
+    "it counts the microbatches of one optimizer step."
+)
+NOT_A_DIVISOR = "normalize_constant must be a finite number above 0, got {}: " + (
+    "it divides the masked sum."
+)
+NOT_0_OR_1 = "response_mask must hold only 0 and 1, got {}: " + (
+    "1 marks a response token, 0 a masked one."
+)
+NOT_THE_SHAPE = "response_mask has shape {} but policy_log_probs has shape (2, 3): " + (
+    "give one mask entry per token."
+)
+NOT_FLOATING = "policy_log_probs must be floating point, got {}: " + (
+    "pass log-probabilities, for example log_softmax(logits), not token ids."
+)
+NOT_2D = "policy_log_probs must have shape (B, S), got {}: one row a sequence, one column a token."
+NO_TOKEN = "policy_log_probs has shape {}, so there is no token in it: " + (
+    "give at least one sequence of one token."
+)
+
+REFUSED = [
+    # policy_log_probs
+    (
+        {LOG_PROBS: [[-0.5]]},
+        TypeError,
+        "policy_log_probs must be a torch.Tensor, got list: wrap it in torch.tensor(...).",
+    ),
+    ({LOG_PROBS: torch.ones(2, 3).long()}, TypeError, NOT_FLOATING.format("torch.int64")),
+    ({LOG_PROBS: leaf(2, 3).cfloat()}, TypeError, NOT_FLOATING.format("torch.complex64")),
+    ({LOG_PROBS: leaf(3)}, ValueError, NOT_2D.format("(3,)")),
+    ({LOG_PROBS: leaf()}, ValueError, NOT_2D.format("()")),
+    ({LOG_PROBS: leaf(2, 3, 1)}, ValueError, NOT_2D.format("(2, 3, 1)")),
+    ({LOG_PROBS: leaf(0, 3), MASK: torch.ones(0, 3)}, ValueError, NO_TOKEN.format("(0, 3)")),
+    ({LOG_PROBS: leaf(2, 0), MASK: torch.ones(2, 0)}, ValueError, NO_TOKEN.format("(2, 0)")),
+    # response_mask
+    (
+        {MASK: [[1, 1, 0], [1, 1, 1]]},
+        TypeError,
+        "response_mask must be a torch.Tensor, got list: wrap it in torch.tensor(...).",
+    ),
+    ({MASK: torch.ones(2, 1)}, ValueError, NOT_THE_SHAPE.format("(2, 1)")),  # would broadcast
+    ({MASK: torch.ones(1, 3)}, ValueError, NOT_THE_SHAPE.format("(1, 3)")),
+    ({MASK: torch.ones(3)}, ValueError, NOT_THE_SHAPE.format("(3,)")),
+    ({MASK: torch.tensor(True)}, ValueError, NOT_THE_SHAPE.format("()")),
+    ({MASK: torch.ones(3, 2)}, ValueError, NOT_THE_SHAPE.format("(3, 2)")),
+    ({MASK: torch.tensor([[0, 1, 2], [1, 1, 1]])}, ValueError, NOT_0_OR_1.format("2")),
+    ({MASK: torch.tensor([[0, 1, -1], [3, 1, 1]])}, ValueError, NOT_0_OR_1.format("-1")),
+    ({MASK: torch.tensor([[0, 1, 0.5], [1, 1, 1]])}, ValueError, NOT_0_OR_1.format("0.5")),
+    ({MASK: torch.tensor([[0, 1, math.nan], [1, 1, 1]])}, ValueError, NOT_0_OR_1.format("nan")),
+    ({MASK: torch.tensor([[0, 1, math.inf], [1, 1, 1]])}, ValueError, NOT_0_OR_1.format("inf")),
+    # gradient_accumulation_steps
+    ({G: 0}, ValueError, NOT_A_COUNT.format("0")),
+    ({G: -1}, ValueError, NOT_A_COUNT.format("-1")),
+    ({G: True}, TypeError, NOT_A_COUNT.format("bool True")),
+    ({G: 2.0}, TypeError, NOT_A_COUNT.format("float 2.0")),
+    ({G: "2"}, TypeError, NOT_A_COUNT.format("str '2'")),
+    ({G: None}, TypeError, NOT_A_COUNT.format("NoneType None")),
+    ({G: torch.tensor(2)}, TypeError, NOT_A_COUNT.format("Tensor tensor(2)")),
+    # normalize_constant
+    ({C: 0}, ValueError, NOT_A_DIVISOR.format("0")),
+    ({C: 0.0}, ValueError, NOT_A_DIVISOR.format("0.0")),
+    ({C: -1.0}, ValueError, NOT_A_DIVISOR.format("-1.0")),
+    ({C: math.nan}, ValueError, NOT_A_DIVISOR.format("nan")),
+    ({C: math.inf}, ValueError, NOT_A_DIVISOR.format("inf")),
+    ({C: True}, TypeError, NOT_A_DIVISOR.format("bool True")),
+    ({C: "1"}, TypeError, NOT_A_DIVISOR.format("str '1'")),
+    ({C: torch.tensor(2.0)}, TypeError, NOT_A_DIVISOR.format("Tensor tensor(2.)")),
+]
+
+
+@pytest.mark.parametrize("run", [sft_microbatch_train_step, trace_step])
+@pytest.mark.parametrize(("changes", "kind", "message"), REFUSED, ids=lambda x: str(x)[:60])
+def test_refused_in_these_words_and_nothing_changed(run, changes, kind, message):
+    arguments = good(**changes)
+    log_probs = arguments[LOG_PROBS]
+    watched = isinstance(log_probs, torch.Tensor) and log_probs.requires_grad and log_probs.is_leaf
+    if watched:
+        log_probs.grad = torch.full_like(log_probs, 5)
+    with pytest.raises(kind) as refusal:
+        run(**arguments)
+    assert type(refusal.value) is kind and str(refusal.value) == message
+    if watched:
+        assert (log_probs.grad == 5).all()
+
+
+def test_every_refusal_starts_from_arguments_that_are_fine():
+    sft_microbatch_train_step(**good())
+    trace_step(**good())
+
+
+def test_a_mask_elsewhere_is_refused():
+    with pytest.raises(ValueError) as refusal:
+        sft_microbatch_train_step(**good(**{MASK: torch.ones(2, 3, device="meta")}))
+    assert str(refusal.value) == (
+        "response_mask is on meta but policy_log_probs is on cpu: "
+        "move one of them to the other's device."
+    )
+
+
+def test_log_probs_that_need_no_gradient_are_refused_by_the_step_alone():
+    arguments = good(**{LOG_PROBS: leaf(2, 3).detach()})
+    with pytest.raises(ValueError) as refusal:
+        sft_microbatch_train_step(**arguments)
+    assert str(refusal.value) == (
+        "policy_log_probs does not require grad, so backward() has nowhere to go: "
+        "pass the model's own output, or a leaf made with requires_grad=True."
+    )
+    assert trace_step(**arguments).num_tokens == 6
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_step_where_gradients_are_switched_off_is_refused(off):
+    arguments = good()
+    with off(), pytest.raises(RuntimeError) as refusal:
+        sft_microbatch_train_step(**arguments)
+    assert str(refusal.value) == (
+        "sft_microbatch_train_step calls backward(), but gradients are switched off here: "
+        "call it outside torch.no_grad() and torch.inference_mode()."
+    )
+    assert arguments[LOG_PROBS].grad is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"tensor": [1.0]},
+            TypeError,
+            "tensor must be a torch.Tensor, got list: wrap it in torch.tensor(...).",
+        ),
+        (
+            {"mask": torch.ones(2, 1)},
+            ValueError,
+            "mask has shape (2, 1) but tensor has shape (2, 3): give one mask entry per token.",
+        ),
+        (
+            {"mask": torch.full((2, 3), 2)},
+            ValueError,
+            "mask must hold only 0 and 1, got 2: 1 marks a response token, 0 a masked one.",
+        ),
+        ({C: 0.0}, ValueError, NOT_A_DIVISOR.format("0.0")),
+    ],
+    ids=lambda x: str(x)[:60],
+)
+def test_masked_normalize_refuses_the_same_in_its_own_names(changes, kind, message):
+    arguments = {"tensor": torch.ones(2, 3), "mask": torch.ones(2, 3)} | changes
+    with pytest.raises(kind) as refusal:
+        masked_normalize(**arguments)
+    assert str(refusal.value) == message
+
+
+def test_a_mask_comes_back_as_booleans():
+    tensor = torch.zeros(1, 4)
+    for dtype in (torch.bool, torch.uint8, torch.float32):
+        mask = check_mask("mask", torch.tensor([[1, 0, 0, 1]], dtype=dtype), "tensor", tensor)
+        assert mask.dtype == torch.bool and mask.tolist() == [[True, False, False, True]]
