@@ -59,7 +59,7 @@ def gradient_magnitude(
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> gradient_magnitude(WORKED_EXAMPLE.trace(), steps=(1, 2, 4)).get_title(loc="left")
-    'From G = 1 to G = 4, the gradient at a response token goes from 1 to 0.0625'
+    'Gradient at a response token: 1 at G = 1, 0.0625 at G = 4'
     """
     if not steps:
         raise ValueError("steps is empty, so there is nothing to draw: give some G, such as 1, 2.")
@@ -83,8 +83,8 @@ def gradient_magnitude(
     ax.set_ylabel("|gradient|")
     return _title(
         ax,
-        f"From G = {steps[0]} to G = {steps[-1]}, the gradient at a response token goes from "
-        f"{number(sizes[0])} to {number(sizes[-1])}",
+        f"Gradient at a response token: {number(sizes[0])} at G = {steps[0]}, "
+        f"{number(sizes[-1])} at G = {steps[-1]}",
     )
 
 
@@ -136,7 +136,7 @@ def loss_curves(
     quantity: Quantity = "nll",
     ax: Axes | None = None,
 ) -> Axes:
-    """What the windows of one training, or of several, have recorded.
+    """What the windows of one training, or of several, have recorded; and the last values.
 
     Args:
         histories: `Trainer.history`, or several of them by name.
@@ -161,7 +161,7 @@ def loss_curves(
         values = [getattr(window, quantity) for window in history]
         ax.plot([window.number for window in history], values, color=colour.ink, linestyle=line)
         if values:
-            names.append((name, values[-1], colour.ink))
+            names.append((f"{name} {number(values[-1])}".strip(), values[-1], colour.ink))
     ax.set_ylim(bottom=0)
     _name(ax, names)
     ax.set_xlabel("window")

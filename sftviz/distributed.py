@@ -11,7 +11,6 @@ computes in one piece without the step. Everything is float64, on the CPU, over 
 """
 
 import argparse
-import gc
 import json
 import os
 import signal
@@ -25,10 +24,12 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from sftviz.log_probs import TokenBatch, build_token_batch, get_response_log_probs
@@ -149,7 +150,6 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if dist.is_torchelastic_launched():
         _run_rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), None)
-        return
     with tempfile.TemporaryDirectory() as folder:
         # A file to meet at, not a port: nobody else can have taken it.
         meeting = str(Path(folder, "ranks"))
@@ -158,7 +158,8 @@ def main(argv: list[str] | None = None) -> None:
         )
 
 
-def _run_rank(rank: int, ranks: int, meeting: str | None) -> None:
+def _run_rank(rank: int, ranks: int, meeting: str | None) -> NoReturn:
+    """Be one rank of several, which meet at a file or, where there is none, where torchrun says."""
     torch.set_num_threads(1)  # the ranks share the cores
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     all_are_here = os.environ.get("LOCAL_WORLD_SIZE", str(ranks)) == str(ranks)
@@ -169,10 +170,13 @@ def _run_rank(rank: int, ranks: int, meeting: str | None) -> None:
     try:
         report = _measure(rank, ranks)
         if rank == 0:
-            print(json.dumps(asdict(report), ensure_ascii=False, indent=2), flush=True)
+            print(json.dumps(asdict(report), ensure_ascii=False, indent=2))
     finally:
-        gc.collect()  # what still holds on to the group would keep its threads running
         dist.destroy_process_group()
+    # Gloo's threads may still be letting go of tensors. If Python were taken down under them in an
+    # orderly way, they would now and then take the whole process with them (SIGABRT).
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _measure(rank: int, ranks: int) -> RankReport:
@@ -234,13 +238,8 @@ class _Together:
 
 def _average(sent: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """What DistributedDataParallel does by itself, counted."""
-    grads = bucket.buffer()
-    sent.append(grads.nbytes)
-    # At once and in this thread: a callback left to gloo's may still want Python when that ends.
-    dist.all_reduce(grads.div_(dist.get_world_size()))
-    done: torch.futures.Future[Tensor] = torch.futures.Future()
-    done.set_result(grads)
-    return done
+    sent.append(bucket.buffer().nbytes)
+    return allreduce_hook(None, bucket)
 
 
 def _whole_gradient(model: nn.Module, batch: TokenBatch, divisor: float) -> Tensor:

@@ -131,9 +131,14 @@ def compute_entropy(logits: Tensor) -> Tensor:
             f"logits must have shape (..., V), got {tuple(logits.shape)}: "
             "the last dimension holds one score a token of the vocabulary."
         )
+    if torch.is_grad_enabled() and logits.requires_grad:
+        return _entropy(logits)  # autograd keeps all of it anyway
     rows = logits.reshape(-1, logits.shape[-1])  # (N, V)
-    blocks = rows.split(_block_rows(rows))
-    return torch.cat([_entropy(block) for block in blocks]).reshape(logits.shape[:-1])
+    entropy = rows.new_empty(len(rows), dtype=_wide(rows))
+    size = _block_rows(rows)
+    for block, out in zip(rows.split(size), entropy.split(size), strict=True):
+        out.copy_(_entropy(block))
+    return entropy.reshape(logits.shape[:-1])
 
 
 def get_response_log_probs(
@@ -254,14 +259,15 @@ class _LabelLogProbs(torch.autograd.Function):
                 out.zero_()
                 continue
             _exponentials(block, h, scratch).scatter_add_(-1, column, -t)  # total · (p − 1)
-            torch.mul(scratch, -g / t, out=out)  # rounded once, if out is narrower
+            out.copy_(scratch.mul_(-g / t))  # rounded once, if out is narrower
             # The logits of a masked token may be NaN, and NaN * 0 is NaN.
             out.index_fill_(0, (g == 0).squeeze(-1).nonzero().squeeze(-1), 0)
         return grad, None
 
 
 def _exponentials(logits: Tensor, highest: Tensor, out: Tensor) -> Tensor:
-    return torch.sub(logits, highest, out=out).exp_()
+    # Copied first: an operation on two dtypes would make a wide copy of its own.
+    return out.copy_(logits).sub_(highest).exp_()
 
 
 def _wide(logits: Tensor) -> torch.dtype:

@@ -284,6 +284,10 @@ def optimizer_divergence(
         steps: the G to try.
         microbatch_size: B.
         windows: optimizer steps of each training.
+
+    Returns:
+        A record for each recipe and each G, in this order. The time goes with the sum of the G,
+        since a window has B·G rows.
     """
     B = microbatch_size
     start = parameters_to_vector(model.parameters()).detach().double()

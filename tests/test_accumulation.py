@@ -343,6 +343,37 @@ def test_any_module_will_do():
     torch.testing.assert_close(trace.grad["table.weight"], total)
 
 
+class ByPosition(nn.Module):
+    """A token's logits depend on where it stands; one parameter is for long rows alone."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.table = nn.Parameter(torch.randn(12, V, V, generator=generator, dtype=torch.float64))
+        self.long = nn.Parameter(torch.ones(V, dtype=torch.float64))
+
+    def forward(self, input_ids):
+        S = input_ids.shape[1]
+        logits = self.table[torch.arange(S), input_ids]
+        return logits * self.long if S > 6 else logits
+
+
+def test_rows_of_different_length_are_put_into_one_batch_from_the_left():
+    batches = window(2, 3, [2, 2, 3, 4, 1, 3])
+    assert len({batch.labels.shape[1] for batch in batches}) > 1
+    model = ByPosition()
+    loss = sum(nll(model, batch) for batch in batches) / 6
+    (expected,) = torch.autograd.grad(loss, model.table)
+    torch.testing.assert_close(full_batch_gradient(ByPosition(), batches)["table"], expected)
+
+
+def test_a_parameter_that_a_microbatch_does_not_use_gets_nothing_from_it():
+    first, second = accumulate(ByPosition(), window(1, 2, [8, 2]), "G").ticks
+    assert first.microbatch_grad["long"].any() and not second.microbatch_grad["long"].any()
+    assert second.microbatch_grad["table"].any()
+    assert torch.equal(second.grad["long"], first.grad["long"])
+
+
 def test_the_callers_model_is_left_alone():
     model = Tied().train()
     leftover = {name: torch.ones_like(p) for name, p in model.named_parameters()}

@@ -1,5 +1,6 @@
 """Two real processes, held against one; and however they end, none is left behind."""
 
+import json
 import os
 import sys
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from sftviz.distributed import _report, run_ranks
+from sftviz.distributed import run_ranks
 
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
@@ -59,15 +60,14 @@ def test_the_ranks_speak_once_a_window_and_then_agree(report):
 
 
 def test_torchrun_measures_the_same(report, python):
-    import json
-
-    started = python(
-        *"-m torch.distributed.run --nproc-per-node 2 --master-addr 127.0.0.1".split(),
-        *"--master-port 0 -m sftviz.distributed".split(),
-    )
-    assert started.returncode == 0, started.stderr
-    text = started.stdout
-    assert _report(json.loads(text[text.index("{") : text.rindex("}") + 1])) == report
+    torchrun = "-m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 2"
+    run = python(*torchrun.split(), "-m", "sftviz.distributed")
+    assert run.returncode == 0, run.stderr
+    measured = json.loads(run.stdout[run.stdout.index("{") : run.stdout.rindex("}") + 1])
+    assert measured["tokens"] == list(report.tokens)
+    assert [rule["rule"] for rule in measured["rules"]] == [rule.rule for rule in report.rules]
+    ratios = [rule["ratio"] for rule in measured["rules"]]
+    assert ratios == pytest.approx([rule.ratio for rule in report.rules], rel=1e-12)
 
 
 @pytest.mark.parametrize("ranks", [1, 0, 2.0])
@@ -137,7 +137,7 @@ def test_nothing_outlives_a_timeout(stand_in):
 def test_nothing_outlives_a_failure(stand_in):
     seen = stand_in('sleep 60 & echo $! > "$SEEN"; exit 1')
     with pytest.raises((RuntimeError, TimeoutError)):
-        run_ranks(2, timeout=5)
+        run_ranks(2, timeout=1)
     assert ends(int(seen.read_text()))
 
 

@@ -406,6 +406,14 @@ def test_a_control_that_is_wrong_says_so_until_the_next_good_value(explorer):
 
 
 @pytest.mark.usefixtures("as_for_a_reader")
+def test_an_error_outlasts_another_width_of_the_page(explorer):
+    explorer.controls["normalize_constant"].value = -1.0
+    explorer.live.set_state({"columns": 60})
+    assert explorer.live.error["message"]
+    assert explorer.controls["normalize_constant"].value == -1
+
+
+@pytest.mark.usefixtures("as_for_a_reader")
 @pytest.mark.parametrize("good", ["control", "click", "Python"])
 def test_any_good_value_clears_the_error_and_rights_the_controls(explorer, good):
     explorer.controls["normalize_constant"].value = 0.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wcwidth import wcswidth
 from wcwidth import width as cells
 
-from sftviz.formatting import number, token_label
+from sftviz.formatting import number, pieces, token_label
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,10 @@ def test_any_number_is_short_and_has_no_minus_zero(value):
         ("👩‍👩‍👧‍👦👩‍👩‍👧‍👦", 3, "👩‍👩‍👧‍👦…"),
         ("🇬🇧", 2, "🇬🇧"),
         ("e\u0301", 1, "e\u0301"),
+        ("\u0301", 8, "◌\u0301"),  # a mark that a tokenizer cut off its letter
+        ("\u093f\u0928", 8, "◌\u093f\u0928"),
+        ("aaaa\u1087b", 5, "aaa…"),  # a vowel sign that has no width alone widens its letter
+        ("a\u200db", 8, "a�b"),  # joins what is no emoji: no two programs agree how wide that is
         ("שבת", 8, "\u2068שבת\u2069"),
         ("مرحبا", 4, "\u2068مرح…\u2069"),
         ("a\u202eb\u2066c\u2069", 8, "a�b�c�"),  # would turn the line around
@@ -94,9 +98,11 @@ def test_a_token_is_written(token, width, label):
     assert token_label(token, width) == label
 
 
-# Whatever may be in a token: any code point, surrogates and the troublesome ones included.
+# Whatever may be in a token: surrogates, marks without letters, joiners with nothing to join. (What
+# this Python's Unicode does not know yet is left out: wcwidth may know more, or less.)
 ANY_TEXT = st.text(
-    st.characters(exclude_categories=())
+    st.characters(exclude_categories=("Cn",))
+    | st.characters(categories=("Mn", "Mc", "Me", "Cf", "Sk"))
     | st.sampled_from("\u200d\ufe0f\u0301\u202e\u2066\u1100\u1161🇬🏽👩שم日\x1b[ "),
     max_size=12,
 )
@@ -115,6 +121,22 @@ def test_any_label_fits_and_can_be_printed(token, width):
     opened = [unicodedata.bidirectional(char) for char in label]
     assert opened.count("FSI") == opened.count("PDI") <= 1
     assert not {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI"} & set(opened)
+
+
+@given(ANY_TEXT, ANY_TEXT, st.integers(1, 12))
+@settings(max_examples=300)
+@example("0\u1087", "\u1087", 6)
+@example("\u0e01\u200d", "\u0915\u094d", 6)
+def test_any_label_is_as_wide_beside_another_as_alone(token, other, width):
+    labels = token_label(token, width), token_label(other, width)
+    assert cells(" {} {} ".format(*labels)) == sum(map(cells, labels)) + 3
+
+
+@given(ANY_TEXT)
+def test_any_label_is_the_sum_of_its_pieces(token):
+    label = token_label(token, 8)
+    assert "".join(pieces(label)) == label
+    assert sum(map(cells, pieces(label))) == cells(label)
 
 
 def test_the_width_asked_for_is_that_of_a_terminal():

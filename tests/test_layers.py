@@ -19,10 +19,10 @@ LAYERS = [line.split() for line in """
     __init__ __main__
 """.strip().splitlines()]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-DRAWING = {*"formatting scene theme backends drawing".split()}
+DRAWING = {"formatting", "scene", "theme", "backends", "drawing"}
 COMPUTING = {
-    *"formatting validate step stages batch logits log_probs accumulation".split(),
-    *"examples toy training distributed".split(),
+    *("formatting", "validate", "step", "stages", "batch", "examples"),
+    *("logits", "log_probs", "accumulation", "toy", "training", "distributed"),
 }
 
 

@@ -26,7 +26,8 @@ def test_a_token_keeps_its_column_from_its_logits_to_their_gradient():
     drawing = logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary)
     places = {}
     for mark in drawing.scene.marks():
-        if isinstance(mark, Frame) and (key := re.fullmatch(r"\w+\[0,(\d)(?:,\d)?\]", mark.key or "")):
+        key = re.fullmatch(r"\w+\[0,(\d)(?:,\d)?\]", getattr(mark, "key", None) or "")
+        if key and isinstance(mark, Frame):
             places.setdefault(key[1], set()).add((mark.x, mark.width))
     assert len(places) == 4
     assert all(len(where) == 1 for where in places.values())

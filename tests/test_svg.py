@@ -140,16 +140,9 @@ def test_hostile_tokens_stay_text(hostile_svg):
 
 def test_nothing_in_it_can_act_or_call_out(hostile_svg):
     assert "<script" not in hostile_svg
-    roots = [
-        ElementTree.fromstring(part)
-        for part in hostile_svg.split("<svg")
-        if part
-        for part in ["<svg" + part]
-    ]
-    for root in roots:
-        for element in root.iter():
-            for name in element.attrib:
-                assert name not in ("id", "href") and not name.startswith("on")
+    for element in ElementTree.fromstring(f"<both>{hostile_svg}</both>").iter():
+        for name in element.attrib:
+            assert name not in ("id", "href") and not name.startswith("on")
     without_namespace = hostile_svg.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?:|url\(|@import|//", without_namespace)
 

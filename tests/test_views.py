@@ -441,6 +441,7 @@ def test_results_stand_at_the_right_edge(uneven):
         assert frame.x + frame.width == scene.width - 2
 
 
+words = st.text(st.characters(exclude_categories=("Cn",)), max_size=12)
 any_number = st.floats(width=32) | st.sampled_from([-0.5, -1.2345e-10, 0.0, math.nan, -math.inf])
 
 
@@ -453,7 +454,7 @@ def any_traces(draw):
     return trace_step(log_probs, mask, draw(st.integers(1, 10**6)), draw(st.floats(1e-30, 1e30)))
 
 
-@given(any_traces(), st.integers(48, 140), st.lists(st.text(max_size=12), min_size=1, max_size=5))
+@given(any_traces(), st.integers(48, 140), st.lists(words, min_size=1, max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_any_flow_fits_its_width_with_straight_edges(trace, width, words):
     B, S = trace.policy_log_probs.shape
@@ -553,6 +554,11 @@ def test_no_view_displays():
         (
             *([1, 2], TypeError),
             "tokens must be B rows of S strings, got [1, 2]: give one string per token.",
+        ),
+        (
+            *({"abcd": 0, "efgh": 1}, TypeError),
+            "tokens must be B rows of S strings, got {'abcd': 0, 'efgh': 1}: "
+            "give one string per token.",
         ),
     ],
 )

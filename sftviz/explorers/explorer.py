@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sftviz.batch import Batch
 from sftviz.drawing import Drawing
-from sftviz.explorers.live_drawing import LiveDrawing
+from sftviz.explorers.live_drawing import NO_ERROR, LiveDrawing
 from sftviz.logits import LogitsBatch, LogitsTrace
 from sftviz.step import StepTrace
 from sftviz.views import NARROWEST, WIDTH
@@ -52,7 +52,7 @@ class Explorer(ipywidgets.VBox):
         self._shown: dict[str, float | None] = {}  # the values that `live` was last given
         self.live.observe(self._take_values, "values")
         self.live.observe(self._take_selected, "selected")
-        self.live.observe(self.redraw, "columns")
+        self.live.observe(self._show_drawing, "columns")
         self.load(start)
         self.observe(self.redraw, [*self._state, "selected"])
 
@@ -119,10 +119,9 @@ class Explorer(ipywidgets.VBox):
         setattr(self, name, value)
 
     def redraw(self, change: object = None) -> None:
-        """Show the state. Called when it changes, and when the page has another width."""
-        drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
-        self._shown = self._values(drawing)
-        self.live.show(drawing, self._shown)
+        """Show the state, in the drawing and in the controls. Called when it changes."""
+        self._show_drawing()
+        self.live.error = NO_ERROR
         self._is_showing = True
         try:
             self.show_controls()
@@ -146,6 +145,11 @@ class Explorer(ipywidgets.VBox):
         with self.hold_trait_notifications():
             for name, tensor in tensors.items():
                 setattr(self, name, tensor)
+
+    def _show_drawing(self, change: object = None) -> None:
+        drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
+        self._shown = self._values(drawing)
+        self.live.show(drawing, self._shown)
 
     def _values(self, drawing: Drawing) -> dict[str, float | None]:
         """What can be changed in a drawing, by key; None for what JSON has no number for."""

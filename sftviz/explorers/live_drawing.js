@@ -31,7 +31,11 @@ const WAYS = {
   Home: [-1, 0], End: [1, 0], // as far as that goes
 };
 /** @type {Record<string, string>} */
-const WORDS = { policy_log_probs: "log-prob", response_mask: "mask", grad: "gradient" };
+const WORDS = { // for what a token has
+  policy_log_probs: "log-prob", masked_log_probs: "masked log-prob", response_mask: "mask",
+  logits: "logit", labels: "label", probs: "probability",
+  grad: "gradient", logits_grad: "gradient of the logit",
+};
 
 /** @param {string} key */
 function parse(key) {
@@ -122,8 +126,8 @@ function render({ model, el }) {
     const key = keyOf(cell);
     const { quantity, index } = parse(key);
     const action = actionOf(key);
-    const [row, token, entry] = index.map((at) => Number(at) + 1);
-    const place = (row ? `row ${row}, token ${token}, ` : "") + (entry ? `entry ${entry}, ` : "");
+    const axes = ["row", quantity in WORDS ? "token" : "column", "entry"];
+    const place = index.map((at, axis) => `${axes[axis]} ${Number(at) + 1}, `).join("");
     const name = `${WORDS[quantity] ?? quantity.replaceAll("_", " ")} ${cell.textContent}`;
     const isMasked = quantity !== "response_mask" && cell.matches(".masked");
     cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
@@ -259,6 +263,7 @@ function render({ model, el }) {
       const name = slider.querySelector("label")?.textContent ?? "";
       for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout"))
         part.setAttribute("aria-label", name);
+      slider.querySelector(".widget-readout")?.setAttribute("role", "textbox");
     }
   }
 

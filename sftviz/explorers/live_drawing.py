@@ -47,7 +47,6 @@ class LiveDrawing(anywidget.AnyWidget):
             self.svg = svg.markup(drawing.scene)
             self.alt = drawing.alt
             self.values = values
-            self.error = NO_ERROR
 
     @contextmanager
     def guard(self) -> Iterator[None]:

@@ -136,9 +136,11 @@ class StepExplorer(Explorer):
             ),
             # No slider: the front end's rounds what it is shown, and sends that back as if moved.
             "policy_log_probs": ipywidgets.FloatText(
-                tooltip="policy_log_probs", style=style, layout={"width": "max-content"}
+                tooltip="policy_log_probs", style=style, layout={"width": "min(100% - 4px, 21em)"}
             ),
-            "code": ipywidgets.ToggleButton(description="as code", layout=narrow),
+            "code": ipywidgets.ToggleButton(
+                description="as code", tooltip="Python that makes this state", layout=narrow
+            ),
         }
 
     def show_controls(self) -> None:

@@ -1,12 +1,14 @@
 """What the drawing does under a hand, on a page of its own; `test_step_explorer` is in Jupyter."""
 
+import re
+
 import pytest
 import torch
 from playwright.sync_api import expect
 
+from sftviz import AccumulationExplorer, LogitsExplorer, StepExplorer
 from sftviz.examples import PRESETS
 from sftviz.explorers.live_drawing import LiveDrawing
-from sftviz.explorers.step_explorer import StepExplorer
 
 from .alone import Alone, prepare, show
 
@@ -19,10 +21,20 @@ ROW = {"masked_log_probs[0,:]", "response_mask[0,:]"}  # the sums that it is par
 
 @pytest.fixture
 def put(page):
-    """Show an explorer on the page, and what else is needed to."""
+    """Show explorers on a page, on which nothing may go wrong unheard."""
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error.message))
     prepare(page)
-    code = str(LiveDrawing._esm)
-    return lambda explorer=None: show(page, explorer or StepExplorer(), code)
+    yield lambda explorer=None: show(page, explorer or StepExplorer(), str(LiveDrawing._esm))
+    assert errors == []
+
+
+@pytest.fixture
+def clock(page):
+    """The page's time, which only passes when it is told to."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1)
+    return page.clock
 
 
 @pytest.fixture
@@ -32,6 +44,7 @@ def live(put) -> Alone:
 
 
 def centre(live: Alone, key: str) -> tuple[float, float]:
+    live.cell(key).scroll_into_view_if_needed()
     box = live.cell(key).bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
@@ -285,21 +298,22 @@ def test_linking_needs_no_kernel(live):
     assert "grad[1,1]" in live.linked
 
 
-def test_an_entry_belongs_to_its_token_and_not_to_its_neighbours(put, page):
-    live = put()
-    marks = "".join(
-        f'<g data-key="{key}"><rect width="60" height="20" y="{30 * y}"/>'
-        f'<text y="{30 * y + 15}">{y}</text></g>'
-        for y, key in enumerate(["logits[0,2,1]", "logits[0,2,0]", "grad[0,2]", "grad[0,1]"])
-    )
-    page.evaluate("svg => model0.take({ svg, values: {} })", f"<svg>{marks}</svg>")
+def test_an_entry_belongs_to_its_token_and_not_to_its_neighbours(put):
+    live = put(LogitsExplorer())
     live.cell("logits[0,2,1]").hover()
-    assert live.linked == {"logits[0,2,1]", "grad[0,2]"}
+    token = {"policy_log_probs[0,2]", "response_mask[0,2]", "labels[0,2]", "grad[0,2]"}
+    entry = {"logits[0,2,1]", "probs[0,2,1]", "logits_grad[0,2,1]"}
+    assert {key for key in live.linked if "[0,2" in key} == token | entry
     live.cell("grad[0,2]").hover()
-    assert live.linked == {"logits[0,2,1]", "logits[0,2,0]", "grad[0,2]"}
-    expect(live.cell("logits[0,2,1]")).to_have_attribute(
-        "aria-label", "row 1, token 3, entry 2, logits 0"
-    )
+    assert live.linked >= token | entry | {"logits[0,2,0]", "probs[0,2,4]"}
+    assert not any("[0,1" in key for key in live.linked)
+
+    logit = live.cell("logits[0,2,1]")
+    expect(logit).to_have_accessible_name("row 1, token 3, entry 2, logit −0.8")
+    drag(live, "logits[0,2,1]", -150)  # no limit
+    expect(logit).to_have_text("0.7")
+    assert flashing(live) >= {"probs[0,2,0]", "logits_grad[0,2,1]"}
+    assert "grad[0,2]" not in flashing(live)  # a constant
 
 
 # New drawings
@@ -363,8 +377,7 @@ def test_nothing_flashes_where_motion_is_not_wanted(live):
     assert flashing(live) == set()
 
 
-def test_another_width_flashes_nothing_and_is_no_news(put, page):
-    page.clock.install()
+def test_another_width_flashes_nothing_and_is_no_news(clock, put, page):
     live = put()
     columns = live.explorer.live.columns
     page.set_viewport_size({"width": 600, "height": 700})
@@ -372,7 +385,7 @@ def test_another_width_flashes_nothing_and_is_no_news(put, page):
     live.settled()
     assert live.explorer.live.columns == 600 // 8 - 2
     assert flashing(live) == set()
-    page.clock.run_for(2000)
+    clock.run_for(2000)
     expect(live.place.get_by_role("status")).to_have_text("")
 
 
@@ -384,13 +397,18 @@ def test_every_cell_has_a_name(live):
         "policy_log_probs[0,2]": "row 1, token 3, log-prob −0.8, masked",
         "policy_log_probs[1,0]": "row 2, token 1, log-prob −0.4",
         "response_mask[0,2]": "row 1, token 3, mask 0",
-        "masked_log_probs[0,3]": "row 1, token 4, masked log probs −0.2",
+        "masked_log_probs[0,3]": "row 1, token 4, masked log-prob −0.2",
         "grad[0,2]": "row 1, token 3, gradient 0, masked",
         "grad": "gradient −0.25",
         "masked_sum": "masked sum −2.8",
         "gradient_accumulation_steps": "gradient accumulation steps 2",
     }.items():
         expect(live.cell(key)).to_have_accessible_name(name)
+
+
+def test_what_is_no_tokens_is_said_by_row_and_column(put):
+    live = put(AccumulationExplorer())
+    expect(live.cell("grad_1[1,0]")).to_have_accessible_name(re.compile("^row 2, column 1, grad 1"))
 
 
 def test_every_cell_has_a_role(live):
@@ -405,8 +423,7 @@ def test_every_cell_has_a_role(live):
     expect(group).to_have_class("sftviz-picture")
 
 
-def test_a_settled_change_is_announced_once(put, page):
-    page.clock.install()
+def test_a_settled_change_is_announced_once(clock, put, page):
     live = put()
     status = live.place.get_by_role("status")
     page.evaluate(
@@ -417,28 +434,27 @@ def test_a_settled_change_is_announced_once(put, page):
             hear.observe(node, { childList: true });
         }"""
     )
-    page.clock.run_for(5000)
+    clock.run_for(5000)
     live.cell("policy_log_probs[0,1]").focus()
     for _ in range(5):
         page.keyboard.press("-")
         live.settled()
-        page.clock.run_for(300)  # not yet settled
+        clock.run_for(300)  # not yet settled
     expect(status).to_have_text("")
-    page.clock.run_for(1000)
+    clock.run_for(1000)
     expect(status).to_have_text(live.explorer.drawing.alt)
-    page.clock.run_for(5000)
+    clock.run_for(5000)
     assert page.evaluate("said") == [live.explorer.drawing.alt]
     assert "masked_sum −3.3" in live.explorer.drawing.alt
 
 
-def test_a_change_that_is_taken_back_is_no_news(put, page):
-    page.clock.install()
+def test_a_change_that_is_taken_back_is_no_news(clock, put):
     live = put()
     live.cell("response_mask[0,0]").click()
     expect(live.cell("num_tokens")).to_have_text("6")
     live.cell("response_mask[0,0]").click()
     expect(live.cell("num_tokens")).to_have_text("7")
-    page.clock.run_for(5000)
+    clock.run_for(5000)
     expect(live.place.get_by_role("status")).to_have_text("")
 
 
@@ -581,15 +597,14 @@ def test_two_views_of_one_explorer_show_the_same_and_each_keeps_its_focus(live):
     assert live.page.evaluate("heard") == []
 
 
-def test_a_drawing_that_is_gone_leaves_nothing_behind(put, page):
-    page.clock.install()
+def test_a_drawing_that_is_gone_leaves_nothing_behind(clock, put, page):
     live = put()
     live.cell("response_mask[0,2]").click()  # something is left to be announced
     expect(live.cell("num_tokens")).to_have_text("8")
     page.evaluate("dispose0()")
     assert page.evaluate("model0.listeners") == []
 
-    page.clock.run_for(5000)
+    clock.run_for(5000)
     expect(live.place.get_by_role("status")).to_have_text("")
     page.locator("input").focus()
     page.keyboard.press("b")
@@ -597,6 +612,6 @@ def test_a_drawing_that_is_gone_leaves_nothing_behind(put, page):
     sent = len(live.messages)
     page.set_viewport_size({"width": 500, "height": 500})
     page.evaluate("document.querySelector('label').textContent = 'another'")
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    page.evaluate("() => new Promise(done => new ResizeObserver(done).observe(document.body))")
     assert len(live.messages) == sent
     assert page.locator(".noUi-handle").get_attribute("aria-label") == "G"

@@ -1,6 +1,7 @@
 """The step explorer where it is read: in JupyterLab and in Notebook 7, with a kernel of its own."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from nbformat import v4, write
 from playwright.sync_api import Page, expect
 
@@ -47,6 +48,17 @@ def cell(page: Page, key: str, explorer: int = 0):
     return explorers(page).nth(explorer).locator(f'g[data-key="{key}"]:has(> rect)')
 
 
+def barriers(page: Page) -> list:
+    """What axe finds in the explorers that keeps somebody out, or can't rule out."""
+    options = {"resultTypes": ["violations", "incomplete"]}
+    found = Axe().run(page, ".sftviz-explorer", options).response
+    return [
+        (rule["id"], [node["html"] for node in rule["nodes"]])
+        for rule in found["violations"] + found["incomplete"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
 @pytest.mark.parametrize("app", ["lab", "notebook"])
 def test_a_picture_before_anything_is_run_and_alive_after(lab, no_foreign_requests, app):
     page = lab.open("01_the_step.ipynb", app=app)
@@ -70,6 +82,14 @@ def test_a_picture_before_anything_is_run_and_alive_after(lab, no_foreign_reques
     expect(cell(page, "num_tokens")).to_have_text("8")
     expect(cell(page, "masked_sum")).to_have_text("−3.6")
     expect(cell(page, "grad[0,2]")).to_have_text("−0.0625")
+
+    cell(page, "policy_log_probs[0,2]").hover()
+    box = cell(page, "policy_log_probs[0,2]").bounding_box()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 9, box["y"] + box["height"] / 2 + 100)  # down by a whole nat
+    page.mouse.up()
+    expect(cell(page, "policy_log_probs[0,2]")).to_have_text("−1.8")
+    expect(cell(page, "masked_sum")).to_have_text("−4.6")
 
 
 @pytest.mark.parametrize("app", ["lab", "notebook"])
@@ -114,7 +134,7 @@ def test_keys_pressed_inside_move_the_explorer_and_never_the_notebook(
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")
-    expect(cell(page, "masked_sum")).to_have_text("−8.8")
+    expect(cell(page, "masked_sum")).to_have_text("−9.6")
     assert page.evaluate(NOTEBOOK) == before
 
 
@@ -181,7 +201,7 @@ def test_what_is_wrong_is_said_in_the_explorer_that_it_was_done_in(
     expect(cell(page, "num_tokens")).to_have_text("5")
 
 
-def test_it_follows_the_theme_at_once_and_fits_narrow_and_enlarged_pages(
+def test_it_follows_the_theme_keeps_nobody_out_and_fits_narrow_and_enlarged_pages(
     lab, no_foreign_requests, notebook
 ):
     page = lab.open(notebook("from sftviz import StepExplorer\nStepExplorer()"))
@@ -196,6 +216,7 @@ def test_it_follows_the_theme_at_once_and_fits_narrow_and_enlarged_pages(
 
     light = colours()
     lab.screenshot(page, "explorer-light")
+    assert barriers(page) == []
     page.evaluate(
         "jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })"
     )
@@ -203,6 +224,7 @@ def test_it_follows_the_theme_at_once_and_fits_narrow_and_enlarged_pages(
     dark = colours()
     assert all(one != other for one, other in zip(light, dark, strict=True))
     lab.screenshot(page, "explorer-dark")
+    assert barriers(page) == []
 
     page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
     for name, width, height in (("narrow", 360, 640), ("enlarged", 640, 450)):

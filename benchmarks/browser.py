@@ -1,0 +1,170 @@
+"""How long a hand waits: from a key press to the painted picture, in a real JupyterLab.
+
+    python benchmarks/browser.py
+
+The step explorer beside what one would write otherwise: `ipywidgets.interact` around the same
+picture drawn by matplotlib. Both have a slider for G, and their sliders are pressed in turns. Then,
+in the same kernel, how long the explorer takes from a change of its state to the message sent.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+
+from nbformat import v4, write
+from playwright.sync_api import Locator, Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.browser.conftest import CHROMIUMS, FLAGS
+from tests.browser.jupyter import IDLE, PANEL, PATIENCE, Lab, serve
+
+PRESSES = 30
+SHAPES = ((2, 4), (8, 128))
+LARGE = ((4, 16, 5), (64, 1024, 20))  # B, S, and how many ms it may take
+
+SETUP = """
+%matplotlib inline
+import json, statistics, time, torch
+from IPython.display import display
+from ipywidgets import IntSlider, interact
+from sftviz import StepExplorer, step_flow, trace_step
+from sftviz.backends import mpl
+
+def batch(B, S):
+    torch.manual_seed(0)
+    return -torch.rand(B, S), torch.rand(B, S) > 0.3
+
+def usual(B, S):
+    log_probs, mask = batch(B, S)
+    def show(G):
+        display(mpl.draw(step_flow(trace_step(log_probs, mask, G)).scene))
+    interact(show, G=IntSlider(2, min=1, max=16))
+
+def milliseconds(B, S, rounds=100):
+    explorer = StepExplorer(*batch(B, S))
+    times = []
+    for i in range(rounds):
+        for state in (
+            {"values": explorer.live.values | {"policy_log_probs[0,0]": -i / 100}},
+            {"values": explorer.live.values | {"response_mask[0,1]": i % 2}},
+        ):
+            start = time.perf_counter()
+            explorer.live.set_state(state)
+            times.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        explorer.gradient_accumulation_steps = 1 + i % 16
+        times.append(time.perf_counter() - start)
+    return [1000 * time for time in times]
+"""
+
+# From the key's own time stamp to the moment after the frame that shows a new picture.
+WATCH = """place => {
+    const painted = async (image) => {
+        if (image.decode) await image.decode();
+        await new Promise(requestAnimationFrame);
+        await new Promise((done) => {
+            const { port1, port2 } = new MessageChannel();
+            port1.onmessage = done;
+            port2.postMessage(null);
+        });
+        return performance.now();
+    };
+    let last = place.querySelector("svg, img");
+    window.waited = new Promise((done) => {
+        let pressed;
+        addEventListener("keydown", ({ timeStamp }) => (pressed = timeStamp),
+            { once: true, capture: true });
+        const watch = new MutationObserver(async () => {
+            const image = place.querySelector("svg.sftviz, img");
+            if (!image || image === last || image.src && image.src === last?.src) return;
+            watch.disconnect();
+            done(await painted(image) - pressed);
+        });
+        watch.observe(place, { childList: true, subtree: true, attributeFilter: ["src"] });
+    });
+}"""
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    ours: float  # ms
+    usual: float | None  # ms
+    target: float  # ms
+
+    def __str__(self) -> str:
+        usual = "" if self.usual is None else f"{self.usual:.0f} ms"
+        met = "yes" if self.ours < self.target else "**no**"
+        return f"| {self.what} | {self.ours:.3g} ms | {usual} | < {self.target:.0f} ms | {met} |"
+
+
+def main() -> str:
+    """Measure, and tell the times as a Markdown table."""
+    browser = next(filter(None, map(shutil.which, CHROMIUMS)))
+    with TemporaryDirectory() as folder, serve(Path(folder) / "jupyter") as server:
+        notebook = Path(folder) / "latency.ipynb"
+        write_notebook(notebook)
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
+            context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+            lab = Lab(server, context, originals=Path(folder), pictures=Path(folder))
+            page = lab.open(notebook.name)
+            lab.run_all(page)
+            rows = [*waiting(page), *sending(page)]
+            chromium.close()
+    head = "| | sftviz | interact + matplotlib | target | met |\n|---|---|---|---|---|"
+    return "\n".join([head, *map(str, rows)])
+
+
+def write_notebook(path: Path) -> None:
+    """One cell for each explorer and what stands beside it, and one that times the kernel."""
+    cells = [SETUP]
+    for B, S in SHAPES:
+        cells += [f"StepExplorer(*batch({B}, {S}), gradient_accumulation_steps=2)"]
+        cells += [f"usual({B}, {S})"]
+    cells += [f"print(json.dumps([milliseconds(B, S) for B, S, _ in {LARGE}]))"]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [v4.new_code_cell(cell) for cell in cells]
+    write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+def waiting(page: Page) -> list[Row]:
+    """From a key press on the slider of G to the painted picture, medians."""
+    rows = []
+    outputs = page.locator(".jp-Cell-outputWrapper").filter(has=page.get_by_role("slider"))
+    for index, (B, S) in enumerate(SHAPES):
+        ours, usual = outputs.nth(2 * index), outputs.nth(2 * index + 1)
+        times = [
+            [press(page, place, key) for place in (ours, usual)]
+            for key in ("ArrowRight", "ArrowLeft") * (PRESSES // 2)
+        ]
+        middles = [median(column) for column in zip(*times[2:], strict=True)]  # the first warm up
+        rows.append(Row(f"key press to painted picture, {B} × {S} tokens, median", *middles, 50))
+    return rows
+
+
+def press(page: Page, place: Locator, key: str) -> float:
+    """Press a key on the slider of a place, when all is quiet; how long its picture took, in ms."""
+    place.get_by_role("slider").first.focus()
+    page.wait_for_function(IDLE, timeout=PATIENCE * 1000)
+    place.evaluate(WATCH)
+    page.keyboard.press(key)
+    return page.evaluate("waited")
+
+
+def sending(page: Page) -> list[Row]:
+    """From a change of the state to the message sent, the time that 95 % of them stay below."""
+    outputs = page.evaluate(f"{PANEL}.model.sharedModel.cells.at(-1).toJSON().outputs")
+    measured = json.loads("".join(outputs[0]["text"]))
+    return [
+        Row(f"change to message sent, {B} × {S} tokens, p95", quantiles(times, n=20)[-1], None, ms)
+        for (B, S, ms), times in zip(LARGE, measured, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    print(main())
