@@ -21,7 +21,8 @@ from sftviz import WORKED_EXAMPLE, sft_microbatch_train_step, step_flow, trace_s
 from sftviz.backends import mpl
 
 RESULTS = Path(__file__).with_name("results.md")
-ROUND = 0.02  # s: at least as long does each of the two run before it is the other's turn
+WARM_UP = 0.2  # s: the first times are not like the others
+TURN = 0.002  # s: so short that on a busy machine, too, most turns are not interrupted
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ def seconds(function: Callable[[], object], count: int) -> float:
 
 
 def repetitions(function: Callable[[], object]) -> int:
-    end = perf_counter() + 10 * ROUND  # the first times are not like the others
+    end = perf_counter() + WARM_UP
     while perf_counter() < end:
         time = seconds(function, 1)
-    return max(1, round(ROUND / time))
+    return max(1, round(TURN / time))
 
 
 def duration(time: float) -> str:
@@ -104,7 +105,7 @@ def step_over_bare(B: int, S: int) -> Line:
         1.15,
         lambda: sft_microbatch_train_step(log_probs, mask, 2),
         lambda: bare_step(log_probs, mask, 2),
-        rounds=60,
+        rounds=500,
     )
 
 

@@ -230,8 +230,8 @@ class _LabelLogProbs(torch.autograd.Function):
         total = torch.empty_like(highest)  # (N, 1)
         for block, scratch, h, out in _in_blocks(logits, highest, total):
             h.copy_(block.amax(-1, keepdim=True))
-            # sum adds up in pairs of pairs, where log_softmax adds up a row from left to right:
-            # over 32,000 entries that is worth a digit.
+            # log_softmax here and softmax below would be quicker than exp and sum, but less exact:
+            # over 32,000 entries they are off by more than 2e-6 in float32.
             torch.sum(_exponentials(block, h, scratch), -1, keepdim=True, out=out)
         ctx.save_for_backward(logits, labels, highest, total)
         # Differences before logarithms: the logit less the logsumexp would lose its digits where
