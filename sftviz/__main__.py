@@ -13,7 +13,7 @@ import torch
 
 from sftviz.batch import Batch, load_batch, matrix
 from sftviz.examples import WORKED_EXAMPLE
-from sftviz.views import WIDTH, step_flow
+from sftviz.views import NARROWEST, WIDTH, step_flow
 
 _DESCRIPTION = """\
 Draw one SFT microbatch train step: mask the log-probs, sum them, negate, divide by G,
@@ -134,7 +134,9 @@ def _rows(option: str, text: str) -> torch.Tensor:
 def _width(arguments: argparse.Namespace) -> int:
     if arguments.width is not None:
         return arguments.width
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    if not sys.stdout.isatty():
+        return WIDTH
+    return max(NARROWEST, shutil.get_terminal_size().columns)
 
 
 if __name__ == "__main__":

@@ -455,7 +455,7 @@ def any_traces(draw):
 
 
 @given(any_traces(), st.integers(48, 140), st.lists(words, min_size=1, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_flow_fits_its_width_with_straight_edges(trace, width, words):
     B, S = trace.policy_log_probs.shape
     tokens = [[words[(row + column) % len(words)] for column in range(S)] for row in range(B)]
