@@ -35,7 +35,8 @@ def accumulation_flow(
 of the mean per sequence.'
     """
     moments = len(trace.ticks) + 2
-    page = _Page(trace, moments if reached is None else reached, width - FRAME)
+    reached = moments if reached is None else reached
+    page = _Page(trace, reached, width - FRAME)
     told = [
         *((f"Microbatch {tick.index + 1}", page.microbatch(tick)) for tick in trace.ticks),
         ("optimizer.step()", page.step()),
@@ -46,11 +47,12 @@ of the mean per sequence.'
         section(str(place), title, node, beside=beside)
         for place, (title, node) in enumerate(told, start=1)
     ]
-    alt = (
-        f"Accumulation of {len(trace.ticks)} microbatches, by the rule {trace.scaling.name}: "
-        f".grad has grown to {number(trace.ratio)} times the gradient of the mean per "
-        f"{trace.scaling.per}."
-    )
+    alt = f"Accumulation of {len(trace.ticks)} microbatches, by the rule {trace.scaling.name}: "
+    if reached > len(trace.ticks):
+        mean = f"the gradient of the mean per {trace.scaling.per}"
+        alt += f".grad has grown to {number(trace.ratio)} times {mean}."
+    else:
+        alt += f"{reached} of {len(trace.ticks)} are in .grad."
     return Drawing(Flow(tuple(sections)), alt)
 
 

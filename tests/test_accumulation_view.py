@@ -41,6 +41,7 @@ def test_what_is_not_reached_keeps_its_place_and_says_nothing(trace):
     assert shown["grad_1[1,1]"] and "grad_2[1,1]" in early.keys
     assert not any(text for key, text in shown.items() if key.startswith(("grad_2", "full", "rat")))
     assert ".grad is None" in late.text and ".grad is None" not in early.text
+    assert early.alt.endswith("1 of 3 are in .grad.")
 
 
 def test_the_end_names_ratio_and_cosine(trace):
