@@ -4,6 +4,8 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,16 @@ def test_every_public_name_is_explained_and_annotated(name):
         signature = inspect.signature(value)
         assert signature.return_annotation is not signature.empty
         assert all(p.annotation is not p.empty for p in signature.parameters.values())
+
+
+def test_the_picture_in_the_readme_is_what_the_package_draws():
+    picture = Path(__file__).parent.parent / "docs" / "step_flow.svg"
+    drawing = sftviz.step_flow(sftviz.WORKED_EXAMPLE.trace(), sftviz.WORKED_EXAMPLE.tokens)
+    assert picture.read_text("utf-8") == drawing.svg
+
+
+def test_the_readmes_five_lines_print_what_it_says(capsys):
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", readme, re.DOTALL).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == printed
