@@ -43,6 +43,6 @@ def test_a_cell_that_fails_is_told(lab, notebook):
 def test_a_request_that_would_leave_the_machine_is_told(lab, notebook):
     page = lab.open(notebook, kernel=False)
     page.evaluate("fetch('https://example.org/d3.js').catch(() => {})")
-    with page.expect_websocket():
+    with page.expect_websocket(lambda socket: "example.org" in socket.url):
         page.evaluate("() => { new WebSocket('wss://example.org/'); }")
     assert set(lab.foreign) == {"https://example.org/d3.js", "wss://example.org/"}
