@@ -76,18 +76,19 @@ WATCH = """place => {
         });
         return performance.now();
     };
-    let last = place.querySelector("svg, img");
+    const last = place.querySelector("img")?.src;
     window.waited = new Promise((done) => {
         let pressed;
         addEventListener("keydown", ({ timeStamp }) => (pressed = timeStamp),
             { once: true, capture: true });
         const watch = new MutationObserver(async () => {
-            const image = place.querySelector("svg.sftviz, img");
-            if (!image || image === last || image.src && image.src === last?.src) return;
+            const image = place.querySelector(".sftviz-picture svg, img");
+            if (!image || image.src && image.src === last) return;
             watch.disconnect();
             done(await painted(image) - pressed);
         });
-        watch.observe(place, { childList: true, subtree: true, attributeFilter: ["src"] });
+        const picture = place.querySelector(".sftviz-picture") ?? place; // not the slider
+        watch.observe(picture, { childList: true, subtree: true, attributeFilter: ["src"] });
     });
 }"""
 

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 from wcwidth import iter_graphemes
 from wcwidth import width as cells
@@ -13,6 +14,7 @@ _BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 _RIGHT_TO_LEFT = {"R", "AL"}
 
 
+@lru_cache(maxsize=4096, typed=True)  # a redraw of a live picture changes few numbers
 def number(value: float) -> str:
     """Write a number: a count in full, anything else with at most four significant digits.
 

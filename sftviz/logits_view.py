@@ -123,14 +123,14 @@ class _Page:
         )
         return Column((*heading, *self.entries("logits_grad")))
 
-    def words(self, template: str, note: str) -> list[Node]:
+    def words(self, template: str, note: str) -> tuple[Node, ...]:
         """A formula of names, each in its tone."""
         parts = Formatter().parse(template)
-        terms = [
+        terms = tuple(
             term
             for literal, name, _, _ in parts
             for term in ([Term(literal)] if literal else []) + ([Term(name, name)] if name else [])
-        ]
+        )
         return formula(terms, self.body, note)
 
     def tokens(self, field: str) -> Node:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from sftviz.scene import Cell, Column, Node, Placed, Row, Text
 from sftviz.stages import Term, value
@@ -28,7 +29,8 @@ CELL = 11  # at least: a gradient of −0.003906 fits, so columns stay where the
 TITLES = 26  # the column of titles, where there is room for one
 
 
-def formula(terms: Iterable[Term], width: int, note: str = "") -> list[Node]:
+@lru_cache(maxsize=512)
+def formula(terms: tuple[Term, ...], width: int, note: str = "") -> tuple[Node, ...]:
     """A formula or a line of code, each quantity in its own tone, wrapped to a width."""
     texts = [Text(term.text, _tone(term), term.key) for term in terms]
     if note:
@@ -42,7 +44,7 @@ def formula(terms: Iterable[Term], width: int, note: str = "") -> list[Node]:
             room = width - 4
         lines[-1] += group
         room -= needed
-    return [Row(tuple(line)) for line in lines]
+    return tuple(Row(tuple(line)) for line in lines)
 
 
 def _unbroken(texts: Iterable[Text]) -> list[list[Text]]:
@@ -71,7 +73,7 @@ def caption(field: str, note: str) -> Node:
     return Row((Text(field, TONES[field], field), Text(note, "muted")), gap=2)
 
 
-def ledger(lines: list[Node], cell: Cell, body: int) -> list[Node]:
+def ledger(lines: Sequence[Node], cell: Cell, body: int) -> list[Node]:
     """Lines, with the value that they lead to at the right edge of the last, or below it."""
     if lines[-1].width >= body - cell.width:
         return [*lines, Placed(cell, body, "right")]

@@ -7,16 +7,14 @@ it shows a value a key, which says what value: `grad[1,3]`. A scene has no colou
 tensors. Needs the standard library and `wcwidth`, which says how many cells a character takes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal, Protocol
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple, Protocol
 
 from wcwidth import width as cells
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
+class Glyphs(NamedTuple):
     """Text on one line, from cell (x, y) rightwards."""
 
     x: int
@@ -26,8 +24,7 @@ class Glyphs:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A rectangle of cells. One row high it holds a value; higher, it is the edge of a card."""
 
     x: int
@@ -38,17 +35,23 @@ class Frame:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Arrow:
+class Arrow(NamedTuple):
     """Points from the middle of cell (x, y) down to the one `length` rows below."""
 
     x: int
     y: int
     length: int
     tone: str = "muted"
+    key: None = None
 
 
 Mark = Glyphs | Frame | Arrow
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str) -> int:
+    """How many cells a text takes."""
+    return cells(text)
 
 
 class Node(Protocol):
@@ -58,7 +61,7 @@ class Node(Protocol):
     def width(self) -> int: ...
     @property
     def height(self) -> int: ...
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]: ...
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]: ...
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,12 @@ class Text:
     key: str | None = None
     height: int = field(default=1, init=False)
 
-    @cached_property
+    @property
     def width(self) -> int:
-        return len(self.text) if self.text.isascii() else cells(self.text)
+        return text_width(self.text)
 
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
-        if self.text:
-            yield Glyphs(x, y, self.text, self.tone, self.key)
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        return [Glyphs(x, y, self.text, self.tone, self.key)] if self.text else []
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,12 @@ class Cell:
     key: str | None = None
     height: int = field(default=1, init=False)
 
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
-        yield Frame(x, y, self.width, 1, self.tone, self.key)
-        inner = len(self.text) if self.text.isascii() else cells(self.text)
-        yield Glyphs(x + self.width - 1 - inner, y, self.text, self.tone, self.key)
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        inner = x + self.width - 1 - text_width(self.text)
+        return [
+            Frame(x, y, self.width, 1, self.tone, self.key),
+            Glyphs(inner, y, self.text, self.tone, self.key),
+        ]
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,12 @@ class Row:
     def height(self) -> int:
         return max(child.height for child in self.children)
 
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        marks = []
         for child in self.children:
-            yield from child.marks(x, y)
+            marks += child.marks(x, y)
             x += child.width + self.gap
+        return marks
 
 
 @dataclass(frozen=True)
@@ -130,10 +136,12 @@ class Column:
     def height(self) -> int:
         return sum(child.height for child in self.children)
 
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        marks = []
         for child in self.children:
-            yield from child.marks(x, y)
+            marks += child.marks(x, y)
             y += child.height
+        return marks
 
 
 @dataclass(frozen=True)
@@ -148,9 +156,9 @@ class Placed:
     def height(self) -> int:
         return self.child.height
 
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
         slack = self.width - self.child.width
-        yield from self.child.marks(x + (slack if self.side == "right" else 0), y)
+        return self.child.marks(x + (slack if self.side == "right" else 0), y)
 
 
 @dataclass(frozen=True)
@@ -167,9 +175,8 @@ class Card:
     def height(self) -> int:
         return self.body.height + 2
 
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
-        yield Frame(x, y, self.width, self.height, "card")
-        yield from self.body.marks(x + 2, y + 1)
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        return [Frame(x, y, self.width, self.height, "card"), *self.body.marks(x + 2, y + 1)]
 
 
 @dataclass(frozen=True)
@@ -191,9 +198,11 @@ class Flow:
     def height(self) -> int:
         return sum(card.height for card in self.cards)
 
-    def marks(self, x: int = 0, y: int = 0) -> Iterator[Mark]:
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        marks = []
         for index, card in enumerate(self.cards):
-            yield from card.marks(x, y)
+            marks += card.marks(x, y)
             if index:  # over the edges of both cards
-                yield Arrow(x + 3, y - 1, 1)
+                marks.append(Arrow(x + 3, y - 1, 1))
             y += card.height
+        return marks

@@ -20,6 +20,7 @@ TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")
 SUMS = 10  # at least: the row sums beside a grid
 GAP = 2  # the sign of what is left out of it
 MAX_ROWS = 8
+_NARROWEST = 3  # cells: a digit and its flanks
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Sheet:
     tokens: Tokens | None
     rows: tuple[int | None, ...]
     columns: tuple[int | None, ...]
-    texts: dict[str, str]  # the shown values, written, by key: `grad[1,3]`
+    texts: dict[str, str]  # the shown values and some more, written, by key: `grad[1,3]`
     sums: dict[int, str]  # of the masked log-probs of each shown row, written
     cell: int  # the width of a cell
 
@@ -63,11 +64,9 @@ def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX
     sums = _write_sums(trace, rows)
     width -= _sums_width(sums)
     # The narrowest cells first: what they have room for says how wide they must be.
-    columns = _columns(S, 4, width)
-    cell = max(map(len, _write(trace, rows, columns).values())) + 2
-    cell = max(cell, min(CELL, width // S - 1))
-    columns = _columns(S, cell, width)
-    return Sheet(trace, tokens, rows, columns, _write(trace, rows, columns), sums, cell)
+    texts = _write(trace, rows, _columns(S, _NARROWEST, width))
+    cell = max(max(map(len, texts.values())) + 2, min(CELL, width // S - 1))
+    return Sheet(trace, tokens, rows, _columns(S, cell, width), texts, sums, cell)
 
 
 def _columns(count: int, cell: int, width: int) -> tuple[int | None, ...]:

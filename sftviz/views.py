@@ -255,7 +255,7 @@ def _inputs(sheet: Sheet, body: int) -> Node:
 
 def _stage(sheet: Sheet, stage: Stage, body: int) -> Node:
     """The code that ran, what it did to each token, and the sum that it did."""
-    first, *rest = [Column(tuple(formula(line, body))) for line in stage.code]
+    first, *rest = [Column(formula(line, body)) for line in stage.code]
     tokens = grid(sheet, _GRIDS[stage.quantity]) if stage.quantity in _GRIDS else []
     if stage.quantity == "masked_sum":
         sums = row_sums(sheet)

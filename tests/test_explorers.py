@@ -162,7 +162,8 @@ def test_the_tensors_that_were_given_stay_as_they_are():
 
 def test_what_json_has_no_number_for_is_left_out_of_the_values():
     explorer = StepExplorer([[NAN, -INF, -1.0]], [[0, 0, 1]])
-    assert list(explorer.live.values.values())[:3] == [None, None, -1]
+    sent = [explorer.live.values[f"policy_log_probs[0,{token}]"] for token in range(3)]
+    assert sent == [None, None, -1]
     click(explorer, "response_mask[0,2]", 0)  # the page sends the None back as they were
     assert explorer.policy_log_probs[0].isnan().tolist() == [True, False, False]
     assert explorer.policy_log_probs[0, 1] == -INF
@@ -295,6 +296,17 @@ def test_reset_goes_back_to_what_was_given():
     assert explorer.drawing.text != before
     explorer.controls["reset"].click()
     assert explorer.drawing.text == before
+
+
+def test_several_changes_at_once_are_drawn_once(explorer):
+    drawn = []
+    explorer.live.observe(drawn.append, "svg")
+    explorer.load(PRESETS["several turns"])
+    assert len(drawn) == 1
+    shown = explorer.live.values
+    explorer.live.values = shown | {"response_mask[0,0]": 0.0, "policy_log_probs[0,1]": -9.0}
+    assert len(drawn) == 2
+    assert explorer.drawing.text == step_flow(explorer.trace, explorer.tokens).text
 
 
 def test_any_batch_can_be_loaded(explorer):

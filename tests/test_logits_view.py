@@ -35,9 +35,7 @@ def test_a_token_keeps_its_column_from_its_logits_to_their_gradient():
 
 def test_a_masked_tokens_whole_column_is_masked():
     marks = logits_flow(FIVE_WORDS.trace()).scene.marks()
-    tones = {
-        mark.tone for mark in marks if isinstance(mark, Frame) and "[0,0" in (mark.key or "")
-    }
+    tones = {mark.tone for mark in marks if isinstance(mark, Frame) and "[0,0" in (mark.key or "")}
     assert tones == {"masked"}
 
 

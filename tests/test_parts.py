@@ -38,27 +38,27 @@ def read(nodes):
 
 
 def test_a_formula_breaks_between_its_terms():
-    terms = [
+    terms = (
         Term("masked_sum", "masked_sum"),
         Term(" = "),
         Term("−1.75"),
         Term(" − 2"),
         Term(" ÷ 7"),
-    ]
+    )
     assert read(formula(terms, 40, "note")) == ["masked_sum = −1.75 − 2 ÷ 7  note"]
     assert read(formula(terms, 19)) == ["masked_sum = −1.75", "     − 2 ÷ 7"]
     assert all(line.width <= 19 for line in formula(terms, 19))
 
 
 def test_a_break_leaves_no_comma_no_bracket_and_no_power_behind():
-    terms = [
+    terms = (
         Term("where("),
         Term("mask", "response_mask"),
         Term(", x"),
         Term("G"),
         Term("²"),
         Term(")"),
-    ]
+    )
     for width in range(9, 22):
         for line in read(formula(terms, width)):
             assert line.lstrip()[0] not in ",)²"

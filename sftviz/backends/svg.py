@@ -5,12 +5,12 @@ a page that brings its own stylesheet. Nothing in either has an id, so that many
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from html import escape
 from itertools import groupby
+from operator import attrgetter
 
-from wcwidth import width as cells
-
-from sftviz.scene import Arrow, Frame, Glyphs, Mark, Node
+from sftviz.scene import Arrow, Frame, Glyphs, Mark, Node, text_width
 from sftviz.theme import TONES, Mode, paint
 
 CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
@@ -47,25 +47,24 @@ def stylesheet(mode: Mode) -> str:
     for tone in TONES:
         colour = paint(tone, mode)
         css += f".sftviz .{tone} text{{fill:{colour.ink}}}"
-        css += f".sftviz .{tone}>:is(rect,path){{fill:{colour.fill};stroke:{colour.edge}}}"
+        shapes = f".sftviz .{tone}>rect,.sftviz path.{tone}"
+        css += f"{shapes}{{fill:{colour.fill};stroke:{colour.edge}}}"
     return css
 
 
 def _elements(scene: Node) -> Iterator[str]:
-    for (tone, key), marks in groupby(scene.marks(), lambda mark: (mark.tone, _key(mark))):
+    for (tone, key), marks in groupby(scene.marks(), attrgetter("tone", "key")):
         data = f' data-key="{escape(key)}"' if key else ""
         yield f'<g class="{tone}"{data}>{"".join(map(_element, marks))}</g>'
 
 
-def _key(mark: Mark) -> str | None:
-    return None if isinstance(mark, Arrow) else mark.key
-
-
+# A redraw of a live picture changes few marks: the others are not written again.
+@lru_cache(maxsize=4096)
 def _element(mark: Mark) -> str:
     match mark:
         case Glyphs(x, y, text, tone):
             # The length makes the text fill its cells in whatever font the reader has.
-            length = f' textLength="{cells(text) * CELL_WIDTH}"' if tone != "title" else ""
+            length = f' textLength="{text_width(text) * CELL_WIDTH}"' if tone != "title" else ""
             baseline = y * CELL_HEIGHT + 15
             return f'<text x="{x * CELL_WIDTH}" y="{baseline}"{length}>{escape(text)}</text>'
         case Frame(x, y, width, 1, tone):
@@ -81,10 +80,10 @@ def _element(mark: Mark) -> str:
                 (y + height - 0.5) * CELL_HEIGHT,
                 9,
             )
-        case Arrow(x, y, length):
+        case Arrow(x, y, length, tone):
             left = (x + 0.5) * CELL_WIDTH
             top, tip = (y + 0.5) * CELL_HEIGHT, (y + length + 0.5) * CELL_HEIGHT
-            return f'<path class="arrow" d="M{left:g} {top:g}V{tip - 1:g}m-4 -5l4 5l4 -5"/>'
+            return f'<path class="arrow {tone}" d="M{left:g} {top:g}V{tip - 1:g}m-4 -5l4 5l4 -5"/>'
 
 
 def _rect(left: float, top: float, right: float, bottom: float, radius: int) -> str:
@@ -104,4 +103,4 @@ def _hatch(left: float, top: float, right: float, bottom: float) -> str:
         y1 = top + max(0.0, start + height - (right - 1))
         lines.append(f"M{x0:g} {y0:g}L{x1:g} {y1:g}")
         start += 7
-    return f'<g class="hatch"><path d="{"".join(lines)}"/></g>'
+    return f'<path class="hatch" d="{"".join(lines)}"/>'

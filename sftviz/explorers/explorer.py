@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import lru_cache
+from operator import is_
 from types import MappingProxyType
 
 import ipywidgets
@@ -50,11 +52,12 @@ class Explorer(ipywidgets.VBox):
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
         self._is_showing = False  # the state in the controls
         self._shown: dict[str, float | None] = {}  # the values that `live` was last given
+        self._drawn: tuple[object, ...] = ()  # the state that was last drawn
         self.live.observe(self._take_values, "values")
         self.live.observe(self._take_selected, "selected")
         self.live.observe(self._show_drawing, "columns")
         self.load(start)
-        self.observe(self.redraw, [*self._state, "selected"])
+        self.observe(self._follow, [*self._state, "selected"])
 
     @property
     def batch(self) -> Batch | LogitsBatch:
@@ -120,6 +123,7 @@ class Explorer(ipywidgets.VBox):
 
     def redraw(self, change: object = None) -> None:
         """Show the state, in the drawing and in the controls. Called when it changes."""
+        self._drawn = self._look()
         self._show_drawing()
         self.live.error = NO_ERROR
         self._is_showing = True
@@ -136,15 +140,23 @@ class Explorer(ipywidgets.VBox):
         """
         tensors: dict[str, Tensor] = {}
         for key, value in entries.items():
-            entry = _ENTRY.fullmatch(key)
-            if entry is None or entry[1] not in self.live.actions:
+            name, index = _parse(key)
+            if not index or name not in self.live.actions:
                 can = ", ".join(self.live.actions) or "nothing"
                 raise ValueError(f"{key} can't be changed here: change {can}.")
-            tensor = tensors.setdefault(entry[1], getattr(self, entry[1]).detach().clone())
-            tensor[_index(entry[2])] = value
+            tensor = tensors.setdefault(name, getattr(self, name).detach().clone())
+            tensor[index] = value
         with self.hold_trait_notifications():
             for name, tensor in tensors.items():
                 setattr(self, name, tensor)
+
+    def _follow(self, change: dict) -> None:
+        # Traits that change together are each told of, when all of them hold their new values.
+        if not all(map(is_, self._look(), self._drawn)):
+            self.redraw()
+
+    def _look(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in (*self._state, "selected"))
 
     def _show_drawing(self, change: object = None) -> None:
         drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
@@ -154,12 +166,11 @@ class Explorer(ipywidgets.VBox):
     def _values(self, drawing: Drawing) -> dict[str, float | None]:
         """What can be changed in a drawing, by key; None for what JSON has no number for."""
         values = {}
-        for key in drawing.keys:
-            entry = _ENTRY.fullmatch(key)
-            if entry and entry[1] in self.live.actions:
-                value = getattr(self, entry[1])[_index(entry[2])].item()
-                # Six digits are what a float32 is sure of: −0.3, not −0.30000001192092896.
-                values[key] = float(f"{value:.6g}") if math.isfinite(value) else None
+        for name in self.live.actions:
+            if keys := [key for key in drawing.keys if key.startswith(f"{name}[")]:
+                places = tuple(zip(*(_parse(key)[1] for key in keys), strict=True))
+                entries = getattr(self, name)[places].tolist()
+                values |= zip(keys, map(_sent, entries), strict=True)
         return values
 
     def _take_values(self, change: dict) -> None:
@@ -173,13 +184,13 @@ class Explorer(ipywidgets.VBox):
                     self.live.values = self._shown  # the page forgets what was refused
 
     def _take_selected(self, change: dict) -> None:
-        if entry := _ENTRY.fullmatch(change["new"]):
-            self.selected = _index(entry[2])
+        if index := _parse(change["new"])[1]:
+            self.selected = index
 
     @traitlets.observe("selected")
     def _forget_selected(self, change: dict) -> None:
-        entry = _ENTRY.fullmatch(self.live.selected)
-        if entry and _index(entry[2]) != self.selected:
+        index = _parse(self.live.selected)[1]
+        if index and index != self.selected:
             self.live.selected = ""  # so that going there again is news
 
     def _take_control(self, name: str, value: object = None) -> None:
@@ -196,5 +207,13 @@ class Explorer(ipywidgets.VBox):
         return super()._repr_mimebundle_(**kwargs) | self.drawing._repr_mimebundle_()
 
 
-def _index(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+@lru_cache(maxsize=4096)
+def _parse(key: str) -> tuple[str, tuple[int, ...]]:
+    """What a key names, and the index of the entry; an empty one where it is no single entry."""
+    entry = _ENTRY.fullmatch(key)
+    return (entry[1], tuple(map(int, entry[2].split(",")))) if entry else (key, ())
+
+
+def _sent(value: float) -> float | None:
+    # Six digits are what a float32 is sure of: −0.3, not −0.30000001192092896.
+    return float(f"{value:.6g}") if math.isfinite(value) else None

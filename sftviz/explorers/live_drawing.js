@@ -22,7 +22,7 @@ const CELL_WIDTH = 8; // px, as in the SVG
 const FRAMED = "g[data-key]:has(> rect)"; // the cells: what one can go to
 const PER_PIXEL = 0.01; // what a drag adds
 const SLACK = 3; // px by which a hand trembles that only wants to click
-const SETTLED = 700; // ms without a change, after which a screen reader is told
+const SETTLED = 700; // ms without a change, after which what is new has been seen, and is told
 /** @type {Record<string, number>} */
 const NUDGES = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 }; // what a key press adds
 /** @type {Record<string, number[]>} */
@@ -73,6 +73,7 @@ function render({ model, el }) {
   let hovered = ""; // the key under the pointer
   let told = model.get("alt"); // to a screen reader
   let settling = 0; // a timer
+  /** @type {string[]} */ let drawn = []; // the parts of the picture: what opens it, then its groups
   /** @type {Hold | undefined} */ let hold;
 
   /** @param {string} selector @returns {SVGGElement[]} */
@@ -138,25 +139,42 @@ function render({ model, el }) {
     if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
   }
 
+  /** Put a part in the place of another; what tells another value is lit.
+   * @param {Element} place @param {string} markup */
+  function renew(place, markup) {
+    const template = document.createElement("template");
+    template.innerHTML = `<svg>${markup}`;
+    const part = /** @type {Element} */ (template.content.querySelector("g"));
+    part.classList.toggle("flash", part.textContent !== place.textContent && keyOf(part) !== "");
+    place.replaceWith(part);
+  }
+
+  /** Show a new picture. What is as it was stays in the page: to lay out and paint takes time. */
   function draw() {
-    const before = all("[data-key]");
+    const parts = model.get("svg").split(/(?=<g )/);
+    const isAlike = parts.length === drawn.length && parts[0] === drawn[0];
     const hadFocus = picture.contains(document.activeElement);
-    const alt = model.get("alt");
-    picture.innerHTML = model.get("svg");
-    picture.setAttribute("aria-label", alt);
+    if (!isAlike) picture.innerHTML = model.get("svg");
+    else all("g").forEach((place, i) => {
+      if (parts[i + 1] !== drawn[i + 1]) renew(place, parts[i + 1]);
+    });
+    drawn = parts;
     if (!cellOf(current))
       current = keyOf(cells().find((cell) => actionOf(keyOf(cell))) ?? cells()[0]);
-    cells().forEach(describe);
-    for (const element of all("[data-key]")) {
-      const was = before.findIndex((old) => keyOf(old) === keyOf(element));
-      if (was >= 0 && before[was].textContent !== element.textContent)
-        element.classList.add("flash");
-      before.splice(was, was < 0 ? 0 : 1); // the same key may appear again
-    }
-    if (hadFocus) cellOf(current)?.focus({ preventScroll: true });
+    all(`${FRAMED}:not([role])`).forEach(describe);
+    const cell = cellOf(current);
+    cell?.setAttribute("tabindex", "0");
+    if (hadFocus) cell?.focus({ preventScroll: true });
     light();
+    picture.setAttribute("aria-label", model.get("alt"));
     clearTimeout(settling);
-    if (alt !== told) settling = setTimeout(() => (status.textContent = told = alt), SETTLED);
+    settling = setTimeout(settle, SETTLED);
+  }
+
+  /** Say what the picture shows now, and let fade what has changed. */
+  function settle() {
+    if (told !== model.get("alt")) status.textContent = told = model.get("alt");
+    for (const part of all(".flash")) part.classList.replace("flash", "fading");
   }
 
   function showError() {

@@ -350,23 +350,47 @@ def test_where_the_cell_in_focus_is_gone_another_can_be_reached(live):
 
 
 def flashing(live):
+    """What is lit because it changed, by key."""
+    return set(
+        live.place.locator("[data-key] > :is(rect, text)").evaluate_all(
+            """(parts, colours) => parts
+                .filter(part => colours.includes(getComputedStyle(part).fill))
+                .map(part => part.parentNode.dataset.key)""",
+            ["rgb(255, 224, 102)", "rgb(224, 123, 0)"],
+        )
+    )
+
+
+def fading(live):
     """What is moving in the picture, by key."""
     return set(
         live.place.evaluate(
             """place => place.getAnimations({ subtree: true })
-                .filter(({ animationName }) => animationName?.startsWith("sftviz-flash"))
+                .filter(({ animationName }) => animationName?.startsWith("sftviz-fade"))
                 .map(({ effect }) => effect.target.closest("[data-key]").dataset.key)"""
         )
     )
 
 
-def test_what_changed_flashes_and_nothing_else(live):
+def test_what_changed_is_lit_until_the_hand_rests_and_nothing_else(clock, put):
+    live = put()
     assert flashing(live) == set()
     live.explorer.gradient_accumulation_steps = 4
     live.push()
     grads = {f"grad[{i},{j}]" for i in range(2) for j in range(4)} - {"grad[0,2]"}
-    knob = {"gradient_accumulation_steps"}
-    assert flashing(live) == grads | knob | {"loss", "scaled_loss", "grad"}
+    changed = grads | {"gradient_accumulation_steps", "loss", "scaled_loss", "grad"}
+    assert flashing(live) == changed
+    clock.run_for(500)
+    live.explorer.normalize_constant = 2.0
+    live.push()
+    changed |= {"normalize_constant", "masked_sum"}
+    assert flashing(live) == changed
+    clock.run_for(500)
+    assert flashing(live) == changed and fading(live) == set()
+    clock.run_for(300)
+    assert fading(live) == changed
+    live.page.wait_for_timeout(600)
+    assert flashing(live) == fading(live) == set()
 
 
 def test_nothing_flashes_where_motion_is_not_wanted(live):
@@ -375,6 +399,8 @@ def test_nothing_flashes_where_motion_is_not_wanted(live):
     live.push()
     expect(live.cell("scaled_loss")).to_have_text("0.175")
     assert flashing(live) == set()
+    live.page.wait_for_timeout(800)
+    assert fading(live) == set()
 
 
 def test_another_width_flashes_nothing_and_is_no_news(clock, put, page):
