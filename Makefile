@@ -34,8 +34,9 @@ test: $(VENV)/.package  ## lint, then run every test and every notebook
 notebooks: $(VENV)/.package  ## execute the notebooks again, in place
 	$(BIN)/python tools/execute_notebooks.py $(ARGS)
 
-bench: $(VENV)/.package  ## measure what the step and its pictures cost
-	$(BIN)/python benchmarks/run.py $(ARGS)
+bench: $(VENV)/.package  ## measure what it costs, and how long a hand waits (needs Chromium)
+	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/browser.py
 
 clean:  ## remove all that make and the tests have made
 	rm -rf $(VENV) dist test-results .hypothesis .pytest_cache .ruff_cache

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sftviz import WORKED_EXAMPLE, sft_microbatch_train_step, step_flow, trace_step
 from sftviz.backends import mpl
+from sftviz.drawing import Drawing
 
 RESULTS = Path(__file__).with_name("results.md")
 WARM_UP = 0.2  # s: the first times are not like the others
@@ -109,25 +110,38 @@ def step_over_bare(B: int, S: int) -> Line:
     )
 
 
+def flow(log_probs: torch.Tensor, mask: torch.Tensor, **options: object) -> Callable[[], Drawing]:
+    """Draw a step of which one log-prob is another each time, as it is under a hand."""
+    moved = log_probs.detach().clone()
+
+    def draw() -> Drawing:
+        moved[0, 0] -= 0.01
+        return step_flow(trace_step(moved, mask, 2), **options)
+
+    return draw
+
+
 def picture_over_matplotlib() -> Line:
     example = WORKED_EXAMPLE
-    scene = step_flow(example.trace(), example.tokens).scene
+    draw = flow(example.policy_log_probs, example.response_mask, tokens=example.tokens)
+    scene = draw().scene
     return compare(
         "trace, scene and SVG, 2 × 4 · matplotlib redrawing the same figure",
         1 / 50,
-        lambda: step_flow(example.trace(), example.tokens).svg,
+        lambda: draw().svg,
         lambda: FigureCanvasAgg(mpl.draw(scene)).draw(),
         rounds=9,
     )
 
 
 def large_over_small() -> Line:
-    def flow(B: int, S: int) -> Callable[[], str]:
-        log_probs, mask = batch(B, S)
-        return lambda: step_flow(trace_step(log_probs, mask, 2)).svg
-
+    large, small = flow(*batch(64, 1024)), flow(*batch(8, 24))
     return compare(
-        "trace, scene and SVG, 64 × 1024 · 8 × 24", 5, flow(64, 1024), flow(8, 24), rounds=25
+        "trace, scene and SVG, 64 × 1024 · 8 × 24",
+        5,
+        lambda: large().svg,
+        lambda: small().svg,
+        rounds=25,
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sftviz.step import StepTrace, trace_step
+from sftviz.validate import check_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,15 @@ class Batch:
     def __post_init__(self) -> None:
         for name in ("policy_log_probs", "response_mask"):
             object.__setattr__(self, name, matrix(name, getattr(self, name)))
+
+    def check(self) -> None:
+        """Raise a TypeError or ValueError for what the step can't be computed from."""
+        check_step(
+            self.policy_log_probs,
+            self.response_mask,
+            self.gradient_accumulation_steps,
+            self.normalize_constant,
+        )
 
     def trace(self) -> StepTrace:
         """Run the step on this batch, on a fresh leaf."""

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from sftviz.backends import svg, text
-from sftviz.scene import Frame, Node
+from sftviz.scene import Frame, Node, Page, lower
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,11 +32,14 @@ class Drawing:
         return svg.draw(self.scene)
 
     @cached_property
+    def page(self) -> Page:
+        """The drawing as marks on a page."""
+        return lower(self.scene)
+
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """What values the drawing frames: `grad[1,3]`, `loss`, each once a frame."""
-        return tuple(
-            mark.key for mark in self.scene.marks() if isinstance(mark, Frame) and mark.key
-        )
+        return tuple(mark.key for mark in self.page.marks if isinstance(mark, Frame) and mark.key)
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing as `.svg`, `.png`, `.pdf` or `.txt`, by the ending of the path.

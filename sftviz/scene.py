@@ -48,6 +48,19 @@ class Arrow(NamedTuple):
 Mark = Glyphs | Frame | Arrow
 
 
+class Page(NamedTuple):
+    """A scene lowered to its marks, in the order in which they are drawn."""
+
+    width: int
+    height: int
+    marks: list[Mark]
+
+
+def lower(scene: "Node") -> Page:
+    """Lower a scene to its marks."""
+    return Page(scene.width, scene.height, scene.marks())
+
+
 @lru_cache(maxsize=4096)
 def text_width(text: str) -> int:
     """How many cells a text takes."""

@@ -58,7 +58,7 @@ def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX
     Raises:
         ValueError: there is not one string for each token.
     """
-    check_tokens(trace, tokens)
+    check_tokens(trace.policy_log_probs.shape, tokens)
     B, S = trace.policy_log_probs.shape
     rows = elide(B, max_rows)
     sums = _write_sums(trace, rows)
@@ -77,7 +77,7 @@ def _columns(count: int, cell: int, width: int) -> tuple[int | None, ...]:
     return (*range(shown - 1), None, count - 1)
 
 
-def check_tokens(trace: StepTrace, tokens: Tokens | None) -> None:
+def check_tokens(shape: tuple[int, int], tokens: Tokens | None) -> None:
     """Refuse tokens that are not one string for each log-prob."""
     if tokens is None:
         return
@@ -89,7 +89,7 @@ def check_tokens(trace: StepTrace, tokens: Tokens | None) -> None:
         ) from None
     if strange := [kind.__name__ for kind in kinds if not issubclass(kind, str)]:
         raise TypeError(f"tokens must be strings, got {min(strange)}: decode the token ids first.")
-    B, S = trace.policy_log_probs.shape
+    B, S = shape
     if len(tokens) != B or any(len(row) != S for row in tokens):
         lengths = ", ".join(str(len(row)) for row in tokens)
         raise ValueError(

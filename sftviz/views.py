@@ -181,7 +181,7 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
     │ row 2 token 4 blue [          −0.5] [          1] [          −0.5] [    −0.25] │
     ╰────────────────────────────────────────────────────────────────────────────────╯
     """
-    check_tokens(trace, tokens)
+    check_tokens(trace.policy_log_probs.shape, tokens)
     S = trace.policy_log_probs.shape[1]
     places = elide(trace.response_mask.numel(), max_tokens)
     shown = [place for place in places if place is not None]

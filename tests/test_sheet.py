@@ -34,4 +34,4 @@ def test_no_more_is_written_than_there_might_be_room_for():
 
 
 def test_a_row_of_letters_is_a_row_of_strings():
-    check_tokens(trace(2, 3), ["abc", "def"])
+    check_tokens((2, 3), ["abc", "def"])

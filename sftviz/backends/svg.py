@@ -10,7 +10,7 @@ from html import escape
 from itertools import groupby
 from operator import attrgetter
 
-from sftviz.scene import Arrow, Frame, Glyphs, Mark, Node, text_width
+from sftviz.scene import Arrow, Frame, Glyphs, Mark, Node, Page, lower, text_width
 from sftviz.theme import TONES, Mode, paint
 
 CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
@@ -22,18 +22,18 @@ TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
 
 def draw(scene: Node, mode: Mode = "light") -> str:
     """Draw a scene as a whole SVG document."""
-    return markup(scene, style=f"<style>{stylesheet(mode)}</style>")
+    return markup(lower(scene), style=f"<style>{stylesheet(mode)}</style>")
 
 
-def markup(scene: Node, style: str = "") -> str:
-    """Draw a scene as an `<svg>` element without colours of its own."""
-    width = scene.width * CELL_WIDTH + 2 * MARGIN
-    height = scene.height * CELL_HEIGHT + 2 * MARGIN
+def markup(page: Page, style: str = "") -> str:
+    """Draw a lowered scene as an `<svg>` element without colours of its own."""
+    width = page.width * CELL_WIDTH + 2 * MARGIN
+    height = page.height * CELL_HEIGHT + 2 * MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sftviz" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}">{style}'
         '<g class="ground"><rect width="100%" height="100%"/></g>'
-        f'<g transform="translate({MARGIN} {MARGIN})">{"".join(_elements(scene))}</g></svg>'
+        f'<g transform="translate({MARGIN} {MARGIN})">{"".join(_groups(page.marks))}</g></svg>'
     )
 
 
@@ -52,10 +52,10 @@ def stylesheet(mode: Mode) -> str:
     return css
 
 
-def _elements(scene: Node) -> Iterator[str]:
-    for (tone, key), marks in groupby(scene.marks(), attrgetter("tone", "key")):
+def _groups(marks: list[Mark]) -> Iterator[str]:
+    for (tone, key), group in groupby(marks, attrgetter("tone", "key")):
         data = f' data-key="{escape(key)}"' if key else ""
-        yield f'<g class="{tone}"{data}>{"".join(map(_element, marks))}</g>'
+        yield f'<g class="{tone}"{data}>{"".join(map(_element, group))}</g>'
 
 
 # A redraw of a live picture changes few marks: the others are not written again.

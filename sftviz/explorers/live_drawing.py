@@ -44,7 +44,7 @@ class LiveDrawing(anywidget.AnyWidget):
     def show(self, drawing: Drawing, values: dict[str, float]) -> None:
         """Show a drawing in place of the one before, in one message."""
         with self.hold_sync():
-            self.svg = svg.markup(drawing.scene)
+            self.svg = svg.markup(drawing.page)
             self.alt = drawing.alt
             self.values = values
 

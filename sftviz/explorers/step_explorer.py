@@ -110,7 +110,8 @@ class StepExplorer(Explorer):
         return step_flow(self.trace, self.tokens, width)
 
     def refuse(self, batch: Batch) -> None:
-        check_tokens(batch.trace(), batch.tokens)
+        batch.check()
+        check_tokens(batch.policy_log_probs.shape, batch.tokens)
 
     @traitlets.validate(*_STATE)
     def _check(self, proposal: dict) -> object:
