@@ -115,6 +115,7 @@ class AccumulationTrace:
     num_tokens: int  # response tokens of the window
     ticks: tuple[Tick, ...]
     full_batch_grad: Gradient
+    leftover: Gradient | None  # what was in `.grad` before the window, had nobody cleared it
 
     @property
     def grad(self) -> Gradient:
@@ -212,6 +213,7 @@ def accumulate(
         num_tokens=window_tokens,
         ticks=tuple(ticks),
         full_batch_grad=full_batch_gradient(model, microbatches, scaling.per, normalize_constant),
+        leftover=leftover,
     )
 
 

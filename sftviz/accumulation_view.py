@@ -32,7 +32,7 @@ def accumulation_flow(
     >>> trace = accumulate(BigramModel(vocab_size=3), make_window(B=4, G=2, vocab_size=3), "G²")
     >>> accumulation_flow(trace).alt
     'Accumulation of 2 microbatches, by the rule G²: .grad has grown to 2 times the gradient \
-of the mean per sequence.'
+of the mean per sequence. zero_grad(): .grad is None, and the next window begins.'
     """
     moments = len(trace.ticks) + 2
     reached = moments if reached is None else reached
@@ -51,6 +51,8 @@ of the mean per sequence.'
     if reached > len(trace.ticks):
         mean = f"the gradient of the mean per {trace.scaling.per}"
         alt += f".grad has grown to {number(trace.ratio)} times {mean}."
+        if reached == moments:
+            alt += f" zero_grad(): {_cleared(trace)}."
     else:
         alt += f"{reached} of {len(trace.ticks)} are in .grad."
     return Drawing(Flow(tuple(sections)), alt)
@@ -125,9 +127,10 @@ class _Page:
         lines = formula(terms, self.body - CELL - 1, f"{tick.num_tokens} response tokens")
         loss = Cell(self.write(tick.scaled_loss, shown), CELL, "scaled_loss", "scaled_loss")
         grad = self.grid(f"grad_{tick.index + 1}", tick.grad[self.parameter], shown)
-        return Column(
-            (*ledger(lines, loss, self.body), _caption(".grad", "after backward()"), *grad)
-        )
+        after = "after backward()"
+        if tick.index == 0 and self.trace.leftover is not None:
+            after += ", on top of what was left in it"
+        return Column((*ledger(lines, loss, self.body), _caption(".grad", after), *grad))
 
     def step(self) -> Node:
         shown = self.reached > len(self.trace.ticks)
@@ -148,7 +151,7 @@ class _Page:
 
     def zero_grad(self) -> Node:
         shown = self.reached > len(self.trace.ticks) + 1
-        return Text(".grad is None, and the next window begins" if shown else "", "muted")
+        return Text(_cleared(self.trace) if shown else "", "muted")
 
     def grid(self, field: str, tensor: Tensor, shown: bool) -> list[Node]:
         """A parameter's gradient as a grid; while it is not shown, its empty places."""
@@ -175,6 +178,13 @@ class _Page:
 
     def write(self, value: Tensor | float, shown: bool) -> str:
         return number(float(value)) if shown else ""
+
+
+def _cleared(trace: AccumulationTrace) -> str:
+    """What the end of the window leaves in `.grad`."""
+    if trace.leftover is None:
+        return ".grad is None, and the next window begins"
+    return "forgotten: the next window adds to what is in .grad"
 
 
 def _value(name: str, value: float | None) -> Cell:

@@ -186,9 +186,11 @@ def _read(template: str, write: Callable[[str, str], list[Term]]) -> tuple[Term,
             continue
         written = write(quantity, spec)
         is_sum = sum(term.key is not None for term in written) > 1
-        is_negative = written[0].text.startswith(MINUS)
-        if (is_sum and template != f"{{{quantity}:{spec}}}") or (
-            is_negative and literal.endswith((MINUS, "÷ ", "· "))
+        first = written[0].text
+        if (
+            (is_sum and template != f"{{{quantity}:{spec}}}")
+            or (first.startswith(MINUS) and literal.endswith((MINUS, "÷ ", "· ")))
+            or (first == "0" and literal.endswith(MINUS))  # −(0), for there is no number −0
         ):
             written = [Term("("), *written, Term(")")]
         terms += written

@@ -34,13 +34,14 @@ def check_step(
             "give at least one sequence of one token."
         )
     mask = check_mask("response_mask", response_mask, "policy_log_probs", policy_log_probs)
-    if type(gradient_accumulation_steps) is not int or gradient_accumulation_steps < 1:
+    G = gradient_accumulation_steps
+    if type(G) is not int or not 1 <= G < 2**63:  # which is what torch can divide by
         raise _number_error(
             "gradient_accumulation_steps",
-            "an int of at least 1",
-            gradient_accumulation_steps,
+            "an int of at least 1" if type(G) is not int or G < 1 else "an int below 2**63",
+            G,
             "it counts the microbatches of one optimizer step",
-            wrong_type=type(gradient_accumulation_steps) is not int,
+            wrong_type=type(G) is not int,
         )
     check_constant(normalize_constant)
     return mask

@@ -49,8 +49,24 @@ def test_the_end_names_ratio_and_cosine(trace):
     assert (shown["ratio"], shown["cosine"]) == ("0.6667", "1")  # B/G = 2/3
     assert accumulation_flow(trace).alt == (
         "Accumulation of 3 microbatches, by the rule G²: .grad has grown to 0.6667 times the "
-        "gradient of the mean per sequence."
+        "gradient of the mean per sequence. zero_grad(): .grad is None, and the next window begins."
     )
+
+
+def test_every_moment_has_a_sentence_of_its_own(trace):
+    alts = [accumulation_flow(trace, reached).alt for reached in range(3 + 2 + 1)]
+    assert len(set(alts)) == len(alts)
+
+
+def test_a_forgotten_zero_grad_is_told_at_both_ends(trace):
+    model, window = BigramModel(vocab_size=4), make_window(B=2, G=3, vocab_size=4)
+    leftover = accumulate(model, window, "G²").grad
+    again = accumulation_flow(accumulate(model, window, "G²", leftover=leftover))
+    forgotten = "forgotten: the next window adds to what is in .grad"
+    assert forgotten in again.text and again.alt.endswith(f"zero_grad(): {forgotten}.")
+    assert again.text.count("after backward(), on top of what was left in it") == 1
+    once = accumulation_flow(trace).text
+    assert "forgotten" not in once and "left in it" not in once
 
 
 def test_it_fits_narrow_pages_and_large_parameters():

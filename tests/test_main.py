@@ -137,7 +137,7 @@ class Trap:
     [
         (["-G", "0"], "gradient_accumulation_steps must be an int of at least 1, got 0: it counts"),
         (["-G", "two"], "argument -G/--gradient-accumulation-steps: invalid int value: 'two'"),
-        (["-G", "9" * 30], "int too big to convert"),
+        (["-G", "9" * 30], "gradient_accumulation_steps must be an int below 2**63"),
         (["--normalize-constant", "0"], "normalize_constant must be a finite number above 0, got "),
         (
             ["--normalize-constant", "nan"],

@@ -116,3 +116,8 @@ def test_the_value_of_a_gradient_is_the_largest_in_size(worked):
     assert value(worked, "grad") == "−0.25"
     assert largest(torch.tensor([[0.0, -3.0], [2.0, 0.0]])).item() == -3
     assert largest(torch.empty(0)).item() == 0
+
+
+def test_nothing_is_minus_nothing():
+    trace = trace_step(torch.tensor([[-1.0, -2.0]]), torch.tensor([[0, 0]]), 2)
+    assert read(tell(trace)[2].substitution) == "−(0) ÷ 2"

@@ -73,6 +73,12 @@ REFUSED = [
     # gradient_accumulation_steps
     ({G: 0}, ValueError, NOT_A_COUNT.format("0")),
     ({G: -1}, ValueError, NOT_A_COUNT.format("-1")),
+    (
+        {G: 2**63},
+        ValueError,
+        "gradient_accumulation_steps must be an int below 2**63, got 9223372036854775808: "
+        "it counts the microbatches of one optimizer step.",
+    ),
     ({G: True}, TypeError, NOT_A_COUNT.format("bool True")),
     ({G: 2.0}, TypeError, NOT_A_COUNT.format("float 2.0")),
     ({G: "2"}, TypeError, NOT_A_COUNT.format("str '2'")),

@@ -275,7 +275,7 @@ function render({ model, el }) {
   /** See to the explorer around the drawing, once there is one; to do so again changes nothing. */
   function settleIn() {
     root().addEventListener("keydown", keepKey, { signal: controller.signal });
-    naming.observe(root(), { childList: true, subtree: true });
+    naming.observe(root(), { childList: true, subtree: true, attributeFilter: ["class"] });
     for (const slider of root().querySelectorAll(".widget-slider")) {
       // The front end puts a label beside it, but gives no name to what is focused.
       const name = slider.querySelector("label")?.textContent ?? "";
@@ -283,6 +283,8 @@ function render({ model, el }) {
         part.setAttribute("aria-label", name);
       slider.querySelector(".widget-readout")?.setAttribute("role", "textbox");
     }
+    for (const icon of root().querySelectorAll("button > .fa:only-child")) // `fa fa-play`, `fa fa-pause`
+      icon.parentElement?.setAttribute("aria-label", icon.className.replaceAll(/fa[ -]/g, ""));
   }
 
   const controller = new AbortController();

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nbformat import v4, write
 
 from .jupyter import Lab, Server, serve
 
@@ -57,3 +58,17 @@ def lab(server, context, output_path) -> Lab:
 def no_foreign_requests(lab) -> Iterator[None]:
     yield
     assert lab.foreign == []
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook of these cells, that nobody has run."""
+
+    def make(*sources: str) -> Path:
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cells = [v4.new_code_cell(source) for source in sources]
+        path = tmp_path / "explorers.ipynb"
+        write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+        return path
+
+    return make

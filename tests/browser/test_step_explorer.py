@@ -1,19 +1,10 @@
 """The step explorer where it is read: in JupyterLab and in Notebook 7, with a kernel of its own."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from nbformat import v4, write
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from .jupyter import PANEL
-
-CELLS = f"{PANEL}.model.sharedModel.cells.map(cell => cell.toJSON())"
-# What keys might have changed: the cells, what they ran, which of them is active.
-NOTEBOOK = f"""() => JSON.stringify([
-    {PANEL}.content.activeCellIndex,
-    {CELLS}.map(({{ cell_type, source, execution_count }}) => [cell_type, source, execution_count]),
-])"""
-
+from .touch import NOTEBOOK, barriers, cell, darken, drag, explorers, press_shortcuts
 
 # The picture is as wide as there is room, or as narrow as it gets.
 FITS = """() => {
@@ -22,41 +13,6 @@ FITS = """() => {
 }"""
 EDGES = """(({{ left, right }}) => [left, right])(
     document.querySelector("{}").getBoundingClientRect())"""
-
-
-@pytest.fixture
-def notebook(tmp_path):
-    """A notebook of these cells, that nobody has run."""
-
-    def make(*sources: str):
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        cells = [v4.new_code_cell(source) for source in sources]
-        path = tmp_path / "explorers.ipynb"
-        write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
-        return path
-
-    return make
-
-
-def explorers(page: Page):
-    """The step explorers, among others that a notebook may hold."""
-    log_prob = page.locator('[data-key^="policy_log_probs["][data-action]')
-    return page.locator(".sftviz-explorer").filter(has=log_prob)
-
-
-def cell(page: Page, key: str, explorer: int = 0):
-    return explorers(page).nth(explorer).locator(f'g[data-key="{key}"]:has(> rect)')
-
-
-def barriers(page: Page) -> list:
-    """What axe finds in the explorers that keeps somebody out, or can't rule out."""
-    options = {"resultTypes": ["violations", "incomplete"]}
-    found = Axe().run(page, ".sftviz-explorer", options).response
-    return [
-        (rule["id"], [node["html"] for node in rule["nodes"]])
-        for rule in found["violations"] + found["incomplete"]
-        if rule["impact"] in ("serious", "critical")
-    ]
 
 
 @pytest.mark.parametrize("app", ["lab", "notebook"])
@@ -83,11 +39,7 @@ def test_a_picture_before_anything_is_run_and_alive_after(lab, no_foreign_reques
     expect(cell(page, "masked_sum")).to_have_text("−3.6")
     expect(cell(page, "grad[0,2]")).to_have_text("−0.0625")
 
-    cell(page, "policy_log_probs[0,2]").hover()
-    box = cell(page, "policy_log_probs[0,2]").bounding_box()
-    page.mouse.down()
-    page.mouse.move(box["x"] + 9, box["y"] + box["height"] / 2 + 100)  # down by a whole nat
-    page.mouse.up()
+    drag(cell(page, "policy_log_probs[0,2]"), -100)  # by a whole nat
     expect(cell(page, "policy_log_probs[0,2]")).to_have_text("−1.8")
     expect(cell(page, "masked_sum")).to_have_text("−4.6")
 
@@ -112,12 +64,7 @@ def test_keys_pressed_inside_move_the_explorer_and_never_the_notebook(
     before = page.evaluate(NOTEBOOK)
     for place, target in places.items():
         target.focus()
-        for key in [
-            *("b", "a", "x", "d", "d", "m", "z", "0", "0", "Delete", "Shift+Enter"),
-            *("Control+Enter", "Alt+Enter", "Control+Shift+ArrowUp", "Control+Backspace"),
-            *("Escape", "b", "x", "ArrowDown", "ArrowUp", "Enter", "Escape", "d", "d"),
-        ]:
-            page.keyboard.press(key)
+        press_shortcuts(page)
         assert page.evaluate(NOTEBOOK) == before, place
         expect(page.locator(".jp-Dialog")).to_have_count(0)
 
@@ -217,10 +164,7 @@ def test_it_follows_the_theme_keeps_nobody_out_and_fits_narrow_and_enlarged_page
     light = colours()
     lab.screenshot(page, "explorer-light")
     assert barriers(page) == []
-    page.evaluate(
-        "jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })"
-    )
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
+    darken(page)
     dark = colours()
     assert all(one != other for one, other in zip(light, dark, strict=True))
     lab.screenshot(page, "explorer-dark")

@@ -1,0 +1,111 @@
+"""The explorers of logits and of accumulation where they are read, with kernels of their own."""
+
+import pytest
+from playwright.sync_api import expect
+
+from .touch import NOTEBOOK, barriers, cell, darken, drag, press_shortcuts
+
+# What a picture is called, from now on.
+LISTEN = """picture => {
+    window.said = [];
+    new MutationObserver(() => said.push(picture.ariaLabel)).observe(picture, { attributes: true });
+}"""
+APPS = pytest.mark.parametrize("app", ["lab", "notebook"])
+
+
+@pytest.fixture
+def shown(lab, no_foreign_requests, notebook):
+    """An explorer of this name, on the page of a notebook that has been run."""
+
+    def show(name: str, app: str):
+        page = lab.open(notebook(f"from sftviz import {name}\n{name}()"), app=app)
+        lab.run_all(page)
+        return page.locator(".sftviz-explorer")
+
+    return show
+
+
+def leaves_the_notebook_alone(place, *targets) -> None:
+    """Press what Jupyter does something at, at places in an explorer."""
+    page = place.page
+    before = page.evaluate(NOTEBOOK)
+    for target in targets:
+        target.focus()
+        press_shortcuts(page)
+        assert page.evaluate(NOTEBOOK) == before
+    expect(page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def keeps_nobody_out(lab, place, name: str) -> None:
+    """By axe, in light and in dark."""
+    page = place.page
+    assert barriers(page) == []
+    lab.screenshot(page, f"{name}-light")
+    darken(page)
+    assert barriers(page) == []
+    lab.screenshot(page, f"{name}-dark")
+
+
+@APPS
+def test_a_logit_moves_its_own_gradient_and_not_that_of_the_log_prob(lab, shown, app):
+    place = shown("LogitsExplorer", app)
+    keys = ("logits_grad[0,1,2]", "grad[0,1]", "probs[0,1,2]")
+    at_logit, at_log_prob, prob = (cell(place, key) for key in keys)
+    before = [at_logit.text_content(), at_log_prob.text_content(), prob.text_content()]
+
+    drag(cell(place, "logits[0,1,2]"), 100)
+    expect(at_logit).not_to_have_text(before[0])
+    expect(prob).not_to_have_text(before[2])
+    expect(at_log_prob).to_have_text(before[1])
+    reset = place.get_by_role("button", name="reset")
+    reset.press("Enter")
+    expect(at_logit).to_have_text(before[0])
+
+    cell(place, "logits[0,1,2]").focus()
+    for key in "+" * 30:
+        place.page.keyboard.press(key)
+    expect(prob).to_have_text("0.9832")  # of e^5.5 among e^−1, e^0.2, e^0.4 and e^0.1
+    expect(at_log_prob).to_have_text(before[1])
+    place.get_by_role("slider", name="G", exact=True).press("ArrowRight")
+    expect(at_log_prob).not_to_have_text(before[1])
+    cell(place, "response_mask[0,1]").press("Space")
+    for key in keys[:2]:
+        expect(cell(place, key)).to_have_text("0")
+
+    leaves_the_notebook_alone(place, cell(place, "logits[0,1,2]"), reset)
+    if app == "lab":
+        keeps_nobody_out(lab, place, "logits")
+
+
+@APPS
+def test_a_window_is_scrubbed_played_and_changed(lab, shown, app):
+    place = shown("AccumulationExplorer", app)
+    moment = place.get_by_role("slider", name="moment", exact=True)
+    play = place.get_by_role("button", name="play", exact=True)
+    rule = place.get_by_role("combobox", name="divided by")
+    forgot = place.get_by_role("checkbox", name="forgot zero_grad()")
+    picture = place.locator(".sftviz-picture")
+    expect(moment).to_have_attribute("aria-valuenow", "4.0")
+    end = picture.get_attribute("aria-label")
+    picture.evaluate(LISTEN)
+
+    moment.press("Home")
+    expect(picture).not_to_have_attribute("aria-label", end)
+    play.click()
+    expect(place.get_by_role("button", name="pause", exact=True)).to_be_visible()
+    expect(picture).to_have_attribute("aria-label", end)
+    expect(play).to_be_visible()
+    said = place.page.evaluate("said")
+    assert said[-1] == end and len(set(said)) > 2  # moment after moment, not straight to the end
+
+    rule.select_option("B·G")
+    expect(picture).not_to_have_attribute("aria-label", end)
+    place.get_by_role("slider", name="G", exact=True).press("ArrowRight")
+    expect(moment).to_have_attribute("aria-valuemax", "5.0")
+    expect(cell(place, "ratio")).to_have_text("1")
+    forgot.press("Space")
+    expect(cell(place, "ratio")).to_have_text("2")
+
+    leaves_the_notebook_alone(place, moment, play, rule)
+    if app == "lab":
+        keeps_nobody_out(lab, place, "timeline")
