@@ -125,7 +125,8 @@ class _Page:
             Term(f") ÷ {tick.divisor}"),
         )
         lines = formula(terms, self.body - CELL - 1, f"{tick.num_tokens} response tokens")
-        loss = Cell(self.write(tick.scaled_loss, shown), CELL, "scaled_loss", "scaled_loss")
+        tone = "scaled_loss" if shown else "entry"
+        loss = Cell(self.write(tick.scaled_loss, shown), CELL, tone, "scaled_loss")
         grad = self.grid(f"grad_{tick.index + 1}", tick.grad[self.parameter], shown)
         after = "after backward()"
         if tick.index == 0 and self.trace.leftover is not None:
@@ -188,8 +189,9 @@ def _cleared(trace: AccumulationTrace) -> str:
 
 
 def _value(name: str, value: float | None) -> Cell:
-    text = "" if value is None else number(value)
-    return Cell(text, CELL, "loss" if name == "ratio" else "masked_sum", name)
+    if value is None:
+        return Cell("", CELL, "entry", name)
+    return Cell(number(value), CELL, "loss" if name == "ratio" else "masked_sum", name)
 
 
 def _caption(name: str, note: str) -> Node:

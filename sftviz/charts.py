@@ -1,14 +1,19 @@
 """Plots with axes. Each takes what was measured and an `ax`, and returns the axes that it drew on.
 
-Where no `ax` is given, pyplot makes the figure, because a notebook shows no other. The colours are
-those of the pictures, on their light ground; series also differ in marker and line, and are named
-where they are drawn instead of in a legend.
+Where no `ax` is given, they are axes of a figure of their own, which a notebook shows as an image;
+what the chart says, in a sentence, is its alternative text and the label of the axes. The colours
+are those of the pictures, on their light ground; series also differ in marker and line, and are
+named where they are drawn instead of in a legend.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Literal
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from sftviz.distributed import RankReport
@@ -81,11 +86,9 @@ def gradient_magnitude(
     _name(ax, [("÷G", guide[-1], paint("muted", "light").ink), ("÷G²", sizes[-1], tone.ink)])
     ax.set_xlabel("G, gradient_accumulation_steps")
     ax.set_ylabel("|gradient|")
-    return _title(
-        ax,
-        f"Gradient at a response token: {number(sizes[0])} at G = {steps[0]}, "
-        f"{number(sizes[-1])} at G = {steps[-1]}",
-    )
+    told = [f"{number(size)} at G = {G}" for G, size in zip(steps, sizes, strict=True)]
+    _title(ax, f"Gradient at a response token: {told[0]}, {told[-1]}")
+    return _tell(ax, "Gradient at a response token", told)
 
 
 def ratio_chart(
@@ -128,7 +131,13 @@ def ratio_chart(
     _name(ax, names)
     ax.set_xlabel("B, G")
     ax.set_ylabel("gradient, relative to the full batch’s")
-    return _title(ax, "1 is the gradient of the full batch")
+    _title(ax, "1 is the gradient of the full batch")
+    told = [
+        f"{rule} "
+        + ", ".join(f"{number(found[B, G])} at ({B}, {G})" for B, G in sizes if (B, G) in found)
+        for rule, found in ratios.items()
+    ]
+    return _tell(ax, "Gradient relative to the full batch’s, at (B, G)", told)
 
 
 def loss_curves(
@@ -155,18 +164,20 @@ def loss_curves(
         raise ValueError(f"quantity must be one of {', '.join(_QUANTITIES)}, got {quantity!r}.")
     named = histories if isinstance(histories, Mapping) else {"": histories}
     ax = _axes(ax, height=3.2)
-    names = []
+    names, told = [], []
     for (name, history), (tone, _, line) in zip(named.items(), _cycle(named), strict=True):
         colour = paint(tone, "light")
         values = [getattr(window, quantity) for window in history]
         ax.plot([window.number for window in history], values, color=colour.ink, linestyle=line)
         if values:
             names.append((f"{name} {number(values[-1])}".strip(), values[-1], colour.ink))
+            way = f"from {number(values[0])} to {number(values[-1])} in {len(values)} windows"
+            told.append(f"{name} {way}".strip())
     ax.set_ylim(bottom=0)
     _name(ax, names)
     ax.set_xlabel("window")
     ax.set_ylabel(_QUANTITIES[quantity])
-    return ax
+    return _tell(ax, _QUANTITIES[quantity].capitalize(), told)
 
 
 def divergence_chart(records: Sequence[Divergence], ax: Axes | None = None) -> Axes:
@@ -192,9 +203,14 @@ def divergence_chart(records: Sequence[Divergence], ax: Axes | None = None) -> A
     ax.set_xlim(_SMALLEST / 1.5, 12)
     ax.set_xticks([1e-6, 1e-4, 1e-2, 1], ["0.0001 %", "0.01 %", "1 %", "100 %"])
     ax.xaxis.set_minor_formatter(NullFormatter())
-    _rows(ax, [f"{r.optimizer}, G = {r.gradient_accumulation_steps}" for r in records])
+    rows = [f"{r.optimizer}, G = {r.gradient_accumulation_steps}" for r in records]
+    _rows(ax, rows)
     ax.set_xlabel("distance of the two ends, relative to the way that the mean went")
-    return _title(ax, "What is left of the factor B/G")
+    _title(ax, "What is left of the factor B/G")
+    told = [
+        f"{row}: {_percent(record.difference)}" for row, record in zip(rows, records, strict=True)
+    ]
+    return _tell(ax, "What is left of the factor B/G, relative to the way that the mean went", told)
 
 
 def rank_chart(report: RankReport, ax: Axes | None = None) -> Axes:
@@ -206,24 +222,29 @@ def rank_chart(report: RankReport, ax: Axes | None = None) -> Axes:
     """
     ax = _axes(ax, height=1.2 + 0.34 * len(report.rules))
     ax.axvline(1, color=paint("muted", "light").edge, linewidth=1)
+    rows, told = [], []
     for row, rule in enumerate(report.rules):
         exact = rule.difference < _EXACT
         tone, marker, _ = _SERIES[0 if exact else 1]
         off = "exact" if exact else f"{number(rule.ratio)}, off by {_percent(rule.difference)}"
         _dot(ax, rule.ratio, row, tone, marker, off, start=0)
+        rows.append(f"{rule.rule}, mean per {rule.mean}")
+        told.append(f"{rows[-1]}: {off}")
     ax.set_xlim(0, 1.45 * max(rule.ratio for rule in report.rules))
-    _rows(ax, [f"{rule.rule}, mean per {rule.mean}" for rule in report.rules])
+    _rows(ax, rows)
     ax.set_xlabel("gradient, relative to the true mean’s")
     B, G = report.microbatch_size, report.gradient_accumulation_steps
-    return _title(ax, f"{report.ranks} ranks, averaged: B = {B}, G = {G}")
+    title = f"{report.ranks} ranks, averaged: B = {B}, G = {G}"
+    _title(ax, title)
+    return _tell(ax, title, told)
 
 
 def _axes(ax: Axes | None, height: float) -> Axes:
     if ax is None:
-        from matplotlib import pyplot  # it picks a backend, which only who wants a figure needs
-
-        figure, ax = pyplot.subplots(figsize=(7.2, height), layout="constrained")
-        figure.set_facecolor(paint("ground", "light").fill)
+        figure = Figure(
+            (7.2, height), facecolor=paint("ground", "light").fill, layout="constrained"
+        )
+        ax = figure.add_subplot(axes_class=_Shown)
     muted = paint("muted", "light")
     ax.set_facecolor(paint("card", "light").fill)
     ax.spines[["top", "right"]].set_visible(False)
@@ -234,8 +255,27 @@ def _axes(ax: Axes | None, height: float) -> Axes:
     return ax
 
 
-def _title(ax: Axes, sentence: str) -> Axes:
-    ax.set_title(sentence, loc="left", fontsize=11, color=paint("title", "light").ink)
+class _Shown(Axes):
+    """Axes that show themselves in a notebook: without pyplot, and not to the eye alone."""
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", metadata={"Software": None})
+        data = base64.b64encode(file.getvalue()).decode()
+        alt = escape(self.get_label())
+        return {
+            "text/plain": f"<chart: {self.get_ylabel() or self.get_xlabel()}>",
+            "text/html": f'<img alt="{alt}" src="data:image/png;base64,{data}">',
+        }
+
+
+def _title(ax: Axes, title: str) -> None:
+    ax.set_title(title, loc="left", fontsize=11, color=paint("title", "light").ink)
+
+
+def _tell(ax: Axes, what: str, told: Sequence[str]) -> Axes:
+    """Say what a chart shows to who does not see it."""
+    ax.set_label(f"{what}: {'; '.join(told)}.")
     return ax
 
 

@@ -4,6 +4,8 @@ import inspect
 import io
 import itertools
 import re
+from base64 import b64decode
+from xml.etree import ElementTree
 
 import matplotlib
 import pytest
@@ -100,9 +102,31 @@ def test_a_chart_is_drawn_on_the_axes_that_it_is_given(chart, trace):
 
 
 @every_chart
-def test_without_axes_it_makes_a_figure_that_a_notebook_shows(chart, trace):
+def test_without_axes_it_is_an_image_with_a_sentence_that_a_notebook_shows(chart, trace):
     ax = chart(trace, None)
-    assert pyplot.gcf() is ax.figure
+    assert pyplot.get_fignums() == []
+    shown = ax._repr_mimebundle_()
+    (image,) = ElementTree.fromstring(f"<body>{shown['text/html']}</body>".replace('">', '"/>'))
+    assert image.get("alt") == ax.get_label()
+    start = "data:image/png;base64,"
+    assert image.get("src").startswith(start)
+    assert b64decode(image.get("src").removeprefix(start)).startswith(b"\x89PNG")
+    assert shown["text/plain"] == f"<chart: {ax.get_ylabel() or ax.get_xlabel()}>"
+
+
+def test_the_sentence_says_what_the_eye_sees(trace):
+    assert {name: chart(trace, None).get_label() for name, chart in CHARTS.items()} == {
+        "gradient_magnitude": "Gradient at a response token: 0.1429 at G = 1; 0.03571 at G = 2; "
+        "0.008929 at G = 4.",
+        "ratio_chart": "Gradient relative to the full batch’s, at (B, G): ÷G² 0.25 at (2, 8), "
+        "1 at (2, 2), 1.5 at (3, 2); ÷(B·G) 1 at (2, 8), 1 at (2, 2).",
+        "loss_curves": "Loss a response token, in nats: one from 2.5 to 2 in 2 windows; "
+        "two from 2.5 to 2 in 2 windows.",
+        "divergence_chart": "What is left of the factor B/G, relative to the way that the mean "
+        "went: AdamW, G = 2: 0 %; AdamW, G = 16: 0.02 %; SGD, G = 16: 67 %.",
+        "rank_chart": "2 ranks, averaged: B = 3, G = 4: ÷N, mean per token: 0.5, off by 50 %; "
+        "÷N ×W, mean per token: exact.",
+    }
 
 
 @every_chart
@@ -113,7 +137,7 @@ def test_the_same_chart_is_the_same_bytes(chart, trace):
 @every_chart
 def test_nothing_is_written_outside_the_figure(chart, trace):
     figure = chart(trace, None).figure
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     drawn = figure.get_tightbbox()  # inches
     width, height = figure.get_size_inches()
     assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height

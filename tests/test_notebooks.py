@@ -231,8 +231,8 @@ def test_an_output_that_no_longer_holds_is_a_failure(tmp_path):
     (tmp_path / "stale.ipynb").write_text(v4.writes(stale), "utf-8")
     options = ["-c", PYPROJECT, "--rootdir", tmp_path, "--output", tmp_path / "screenshots"]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "stale.ipynb"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", *options, tmp_path / "stale.ipynb"],
+        cwd=PYPROJECT.parent,
         capture_output=True,
         text=True,
     )

@@ -20,7 +20,7 @@ from sftviz.explorers.explorer import Explorer
 
 _VOCABULARY = 4  # its gradient is a table small enough to be seen whole
 _STYLE = {"description_width": "initial"}
-_NARROW = {"width": "max-content"}
+_NARROW = {"width": "max-content", "margin": "2px 12px 2px 2px"}
 _NAMES = [rule.name for rule in (*SCALINGS, *SLIPS)]
 
 
