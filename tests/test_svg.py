@@ -113,6 +113,13 @@ def test_the_value_of_a_key_is_that_of_the_trace(flow):
     assert shown["policy_log_probs[0,2]"] == ["−0.8"] and shown["masked_log_probs[0,2]"] == ["0"]
 
 
+def test_no_group_lies_in_another_but_in_the_one_around_all(flow):
+    ground, around = flow.findall(f"{SVG}g")
+    assert len(around) > 100
+    assert all(group.tag == f"{SVG}g" for group in around)
+    assert not any(group.findall(f".//{SVG}g") for group in (ground, *around))
+
+
 def test_masked_values_are_hatched_and_no_others(flow):
     hatched = {
         group.get("data-key")

@@ -1,7 +1,9 @@
 """A scene as SVG: one class a tone, one group a value, so that a stylesheet gives all its looks.
 
 `draw` returns a picture that stands alone, in light colours. `markup` returns the same elements for
-a page that brings its own stylesheet. Nothing in either has an id, so that many can share a page.
+a page that brings its own stylesheet. Nothing in either has an id, so that many can share a page;
+and no group lies in another but in the one around all, so that a page can compare two pictures group
+by group.
 """
 
 from collections.abc import Iterator
