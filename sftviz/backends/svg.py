@@ -2,8 +2,8 @@
 
 `draw` returns a picture that stands alone, in light colours. `markup` returns the same elements for
 a page that brings its own stylesheet. Nothing in either has an id, so that many can share a page;
-and no group lies in another but in the one around all, so that a page can compare two pictures group
-by group.
+and no group lies in another but in the one around all, so that a page can compare two pictures
+group by group.
 """
 
 from collections.abc import Iterator

@@ -165,6 +165,7 @@ class Lab:
 
     def restart(self, page: Page) -> None:
         """A new kernel; what the old one showed stays on the page."""
+        self._wait(page, IDLE)  # one that is restarted while it starts may never be heard of again
         self._finish(page, RESTART)
         self._wait(page, IDLE)
 
