@@ -37,10 +37,11 @@ def logits_flow(
     _, S, V = trace.logits.shape
     check_vocabulary(trace, vocabulary)
     inner = width - FRAME
-    columns = elide(S, max(3, (inner - _NAMES) // (CELL + 1)))
-    body = max(len(columns) * (CELL + 1) + _NAMES, min(_BODY, inner))
+    cell = _widest(trace, _columns(S, CELL, inner))
+    columns = _columns(S, cell, inner)
+    body = max(len(columns) * (cell + 1) + _NAMES, min(_BODY, inner))
     beside = TITLES + body <= inner
-    page = _Page(trace, vocabulary or [str(entry) for entry in range(V)], columns, body)
+    page = _Page(trace, vocabulary or [str(entry) for entry in range(V)], columns, cell, body)
     told = (
         ("Inputs", page.inputs()),
         ("Softmax", page.softmax()),
@@ -59,6 +60,22 @@ def logits_flow(
     return Drawing(Flow(sections), alt)
 
 
+def _columns(count: int, cell: int, width: int) -> tuple[int | None, ...]:
+    """The columns shown of `count`, with the names of their entries behind them."""
+    return elide(count, max(3, (width - _NAMES) // (cell + 1)))
+
+
+def _widest(trace: LogitsTrace, columns: tuple[int | None, ...]) -> int:
+    """How wide a cell must be for every number that is shown."""
+    shown = [column for column in columns if column is not None]
+    entries = [entry for entry in elide(trace.logits.shape[2], _MAX_ENTRIES) if entry is not None]
+    tables = (trace.logits, trace.probs, trace.logits_grad)  # (B, S, V)
+    values = [value for table in tables for value in table[0, shown][:, entries].flatten().tolist()]
+    for line in (trace.step.policy_log_probs, trace.step.grad):  # (B, S)
+        values += line[0, shown].tolist()
+    return max(CELL, 2 + max(len(number(value)) for value in values))
+
+
 def check_vocabulary(trace: LogitsTrace, vocabulary: Sequence[str] | None) -> None:
     """Refuse a vocabulary that is not one string for each of its entries."""
     if vocabulary is not None and len(vocabulary) != trace.logits.shape[2]:
@@ -75,6 +92,7 @@ class _Page:
     trace: LogitsTrace
     vocabulary: Sequence[str]
     columns: tuple[int | None, ...]
+    cell: int  # the width of a cell
     body: int
 
     def inputs(self) -> Node:
@@ -138,7 +156,10 @@ class _Page:
         values = getattr(self.trace.step, field)[0].tolist()
         return self.line(
             lambda token: Cell(
-                number(+values[token]), CELL, self.tone(token, TONES[field]), f"{field}[0,{token}]"
+                number(+values[token]),
+                self.cell,
+                self.tone(token, TONES[field]),
+                f"{field}[0,{token}]",
             )
         )
 
@@ -147,8 +168,8 @@ class _Page:
         labels = self.trace.labels[0].tolist()
         return self.line(
             lambda token: Cell(
-                token_label(self.vocabulary[labels[token]], CELL - 2),
-                CELL,
+                token_label(self.vocabulary[labels[token]], self.cell - 2),
+                self.cell,
                 self.tone(token, "response"),
                 f"labels[0,{token}]",
             )
@@ -166,7 +187,7 @@ class _Page:
             line = self.line(
                 lambda token, entry=entry: Cell(
                     number(values[token][entry]),
-                    CELL,
+                    self.cell,
                     self.tone(token, "response" if labels[token] == entry else TONES[field])
                     if field != "logits_grad"
                     else self.tone(token, "gradient"),

@@ -1,11 +1,13 @@
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
 from sftviz.examples import FIVE_WORDS
 from sftviz.formatting import number
+from sftviz.logits import LogitsBatch
 from sftviz.logits_view import logits_flow
 from sftviz.scene import Frame
 
@@ -67,3 +69,16 @@ def test_a_vocabulary_of_another_size_is_refused():
         "vocabulary has 2 strings but logits has shape (1, 4, 5): "
         "give one string for each entry of the last dimension."
     )
+
+
+def test_a_long_number_widens_every_cell():
+    rows = [[-1.2345e-12, 9.0, 0.0], [-1.2345e-123, 0.0, 1.0]]
+    logits = torch.tensor([rows], dtype=torch.float64)
+    trace = LogitsBatch(logits, torch.tensor([[1, 2]]), torch.tensor([[1, 1]])).trace()
+    drawing = logits_flow(trace)
+    marks = drawing.scene.marks()
+    cells = [mark for mark in marks if isinstance(mark, Frame) and "[0," in (mark.key or "")]
+    assert {mark.width for mark in cells} == {len("−1.234e−123") + 2}
+    for frame, text in pairwise(marks):
+        if frame in cells:
+            assert frame.x < text.x and text.x + len(text.text) < frame.x + frame.width
