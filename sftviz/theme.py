@@ -61,6 +61,8 @@ TONES = {
     ),
     "ground": Tone(Paint("none", "#f6f8fa", "none"), Paint("none", "#14171b", "none")),
     "hatch": Tone(Paint("none", "none", "#ccd2da"), Paint("none", "none", "#3d4550")),
+    # What has just changed in a live drawing, over its own tone and so the last.
+    "lit": Tone(Paint("#8a4b00", "#ffe066", "#a67c00"), Paint("#ffd43b", "#5c4800", "#c9a227")),
 }
 # What a front end has colours of its own for, so that a live drawing looks at home in it.
 _FRONT_END = {

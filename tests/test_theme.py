@@ -10,7 +10,7 @@ from sftviz.sheet import TOKEN_FIELDS
 from sftviz.theme import TONES, paint
 
 MODES = ("light", "dark")
-VALUES = {*QUANTITIES.values(), "masked"}  # the tones whose frames hold a value
+VALUES = {*QUANTITIES.values(), "masked", "lit"}  # the tones whose frames hold a value
 
 
 def luminance(colour):

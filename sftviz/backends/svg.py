@@ -47,6 +47,8 @@ def stylesheet(mode: Mode) -> str:
         ".sftviz .arrow{stroke-width:1.5}"
     )
     for tone in TONES:
+        if tone == "lit" and mode != "live":
+            continue  # nothing changes in a file
         colour = paint(tone, mode)
         css += f".sftviz .{tone} text{{fill:{colour.ink}}}"
         shapes = f".sftviz .{tone}>rect,.sftviz path.{tone}"

@@ -22,6 +22,7 @@ const CELL_WIDTH = 8; // px, as in the SVG
 const FRAMED = "g[data-key]:has(> rect)"; // the cells: what one can go to
 const PER_PIXEL = 0.01; // what a drag adds
 const SLACK = 3; // px by which a hand trembles that only wants to click
+const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 const SETTLED = 700; // ms without a change, after which what is new has been seen, and is told
 /** @type {Record<string, number>} */
 const NUDGES = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 }; // what a key press adds
@@ -145,7 +146,8 @@ function render({ model, el }) {
     const template = document.createElement("template");
     template.innerHTML = `<svg>${markup}`;
     const part = /** @type {Element} */ (template.content.querySelector("g"));
-    part.classList.toggle("flash", part.textContent !== place.textContent && keyOf(part) !== "");
+    const isNew = part.textContent !== place.textContent && keyOf(part) !== "";
+    part.classList.toggle("lit", isNew && !STILL.matches);
     place.replaceWith(part);
   }
 
@@ -174,7 +176,7 @@ function render({ model, el }) {
   /** Say what the picture shows now, and let fade what has changed. */
   function settle() {
     if (told !== model.get("alt")) status.textContent = told = model.get("alt");
-    for (const part of all(".flash")) part.classList.replace("flash", "fading");
+    for (const part of all(".lit")) part.classList.replace("lit", "fading");
   }
 
   function showError() {

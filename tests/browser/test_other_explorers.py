@@ -54,6 +54,7 @@ def test_a_logit_moves_its_own_gradient_and_not_that_of_the_log_prob(lab, shown,
     before = [at_logit.text_content(), at_log_prob.text_content(), prob.text_content()]
 
     drag(cell(place, "logits[0,1,2]"), 100)
+    expect(cell(place, "logits[0,1,2]")).to_have_text("3.5")  # the last of the hand's messages
     expect(at_logit).not_to_have_text(before[0])
     expect(prob).not_to_have_text(before[2])
     expect(at_log_prob).to_have_text(before[1])
