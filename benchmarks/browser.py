@@ -24,12 +24,12 @@ from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
 from nbclient import NotebookClient
-from nbformat import NotebookNode, v4, write
+from nbformat import write
 from playwright.sync_api import Locator, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.browser.conftest import CHROMIUMS, FLAGS
-from tests.browser.jupyter import IDLE, PATIENCE, Lab, serve
+from tests.browser.jupyter import IDLE, PATIENCE, Lab, book, serve
 
 RESULTS = Path(__file__).with_name("latency.md")
 PRESSES = 30
@@ -38,7 +38,7 @@ LARGE = ((4, 16, 5), (64, 1024, 20))  # B, S, and how many ms it may take
 
 SETUP = """
 %matplotlib inline
-import json, statistics, time, torch
+import json, time, torch
 from IPython.display import display
 from ipywidgets import IntSlider, interact
 from sftviz import StepExplorer, step_flow, trace_step
@@ -124,7 +124,7 @@ def main() -> None:
     browser = next(filter(None, map(shutil.which, CHROMIUMS)))
     with TemporaryDirectory() as folder, serve(Path(folder) / "jupyter") as server:
         side_by_side = [f"{one}({B}, {S})" for B, S in SHAPES for one in ("ours", "usual")]
-        write(notebook(*side_by_side), Path(folder) / "latency.ipynb")
+        write(book(SETUP, *side_by_side), Path(folder) / "latency.ipynb")
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
             context = chromium.new_context(viewport={"width": 1280, "height": 1000})
@@ -149,12 +149,6 @@ def main() -> None:
     )
     RESULTS.write_text(table, encoding="utf-8")
     print(table, end="")
-
-
-def notebook(*sources: str) -> NotebookNode:
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [v4.new_code_cell(source) for source in (SETUP, *sources)]
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 def waiting(page: Page) -> list[Row]:
@@ -183,7 +177,7 @@ def press(page: Page, place: Locator, key: str) -> float:
 
 def sending() -> list[Row]:
     """From a change of the state to the message sent, the time that 95 % of them stay below."""
-    timed = notebook(*(f"print(json.dumps(milliseconds({B}, {S})))" for B, S, _ in LARGE))
+    timed = book(SETUP, *(f"print(json.dumps(milliseconds({B}, {S})))" for B, S, _ in LARGE))
     NotebookClient(timed, store_widget_state=False).execute()
     rows = []
     for (B, S, target), cell in zip(LARGE, timed.cells[1:], strict=True):

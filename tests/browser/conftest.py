@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nbformat import v4, write
+from nbformat import write
 
-from .jupyter import Lab, Server, serve
+from .jupyter import Lab, Server, book, serve
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -65,10 +65,8 @@ def notebook(tmp_path):
     """A notebook of these cells, that nobody has run."""
 
     def make(*sources: str) -> Path:
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        cells = [v4.new_code_cell(source) for source in sources]
         path = tmp_path / "explorers.ipynb"
-        write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+        write(book(*sources), path)
         return path
 
     return make

@@ -19,6 +19,7 @@ from typing import Literal
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
+from nbformat import NotebookNode, v4
 from playwright.sync_api import BrowserContext, Page
 
 PATIENCE = 90  # seconds, for whatever ought to take ten at most
@@ -52,6 +53,13 @@ RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 RESTART = f"{PANEL}.sessionContext.restartKernel()"
 ERRORS = f"""() => {PANEL}.model.sharedModel.cells.flatMap(cell => cell.toJSON().outputs ?? [])
     .filter(output => output.output_type === 'error').map(error => error.evalue)"""
+
+
+def book(*sources: str) -> NotebookNode:
+    """A notebook of these code cells, that nobody has run."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [v4.new_code_cell(source) for source in sources]
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 @dataclass(frozen=True)
