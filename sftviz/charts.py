@@ -177,7 +177,7 @@ def loss_curves(
     _name(ax, names)
     ax.set_xlabel("window")
     ax.set_ylabel(_QUANTITIES[quantity])
-    return _tell(ax, _QUANTITIES[quantity].capitalize(), told)
+    return _tell(ax, _QUANTITIES[quantity], told)
 
 
 def divergence_chart(records: Sequence[Divergence], ax: Axes | None = None) -> Axes:

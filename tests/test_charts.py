@@ -120,7 +120,7 @@ def test_the_sentence_says_what_the_eye_sees(trace):
         "0.008929 at G = 4.",
         "ratio_chart": "Gradient relative to the full batch’s, at (B, G): ÷G² 0.25 at (2, 8), "
         "1 at (2, 2), 1.5 at (3, 2); ÷(B·G) 1 at (2, 8), 1 at (2, 2).",
-        "loss_curves": "Loss a response token, in nats: one from 2.5 to 2 in 2 windows; "
+        "loss_curves": "loss a response token, in nats: one from 2.5 to 2 in 2 windows; "
         "two from 2.5 to 2 in 2 windows.",
         "divergence_chart": "What is left of the factor B/G, relative to the way that the mean "
         "went: AdamW, G = 2: 0 %; AdamW, G = 16: 0.02 %; SGD, G = 16: 67 %.",
