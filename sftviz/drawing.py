@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from sftviz.backends import svg, text
-from sftviz.scene import Frame, Node, Page, lower
+from sftviz.scene import Cell, Node, Page, lower
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,7 +39,8 @@ class Drawing:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """What values the drawing frames: `grad[1,3]`, `loss`, each once a frame."""
-        return tuple(mark.key for mark in self.page.marks if isinstance(mark, Frame) and mark.key)
+        shapes = [shape for _, _, shape in self.page.marks]
+        return tuple([shape.key for shape in shapes if isinstance(shape, Cell) and shape.key])
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing as `.svg`, `.png`, `.pdf` or `.txt`, by the ending of the path.

@@ -14,7 +14,8 @@ _BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 _RIGHT_TO_LEFT = {"R", "AL"}
 
 
-@lru_cache(maxsize=4096, typed=True)  # a redraw of a live picture changes few numbers
+# A redraw of a live picture changes few numbers, and no token: the others are not written again.
+@lru_cache(maxsize=4096, typed=True)
 def number(value: float) -> str:
     """Write a number: a count in full, anything else with at most four significant digits.
 
@@ -31,6 +32,7 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text.replace("-", MINUS)
 
 
+@lru_cache(maxsize=4096)
 def token_label(token: str, width: int) -> str:
     """Write a token in at most `width` cells, with what can't be seen made visible.
 

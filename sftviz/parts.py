@@ -1,7 +1,6 @@
 """The parts that pictures are made of: formulas, results, captions, tables, titled sections."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 from sftviz.scene import Cell, Column, Node, Placed, Row, Text
@@ -32,12 +31,9 @@ TITLES = 26  # the column of titles, where there is room for one
 @lru_cache(maxsize=512)
 def formula(terms: tuple[Term, ...], width: int, note: str = "") -> tuple[Node, ...]:
     """A formula or a line of code, each quantity in its own tone, wrapped to a width."""
-    texts = [Text(term.text, _tone(term), term.key) for term in terms]
-    if note:
-        texts.append(Text(f"  {note}", "muted"))
     lines: list[list[Node]] = [[]]
     room = width
-    for group in _unbroken(texts):
+    for group in _unbroken(_texts(terms, note)):
         needed = sum(text.width for text in group)
         if needed > room and lines[-1]:
             lines.append([Text(" " * 4)])
@@ -45,6 +41,17 @@ def formula(terms: tuple[Term, ...], width: int, note: str = "") -> tuple[Node, 
         lines[-1] += group
         room -= needed
     return tuple(Row(tuple(line)) for line in lines)
+
+
+@lru_cache(maxsize=512)
+def formula_width(terms: tuple[Term, ...], note: str = "") -> int:
+    """How wide a formula is on one line."""
+    return sum([text.width for text in _texts(terms, note)])
+
+
+def _texts(terms: tuple[Term, ...], note: str) -> list[Text]:
+    texts = [Text(term.text, _tone(term), term.key) for term in terms]
+    return [*texts, Text(f"  {note}", "muted")] if note else texts
 
 
 def _unbroken(texts: Iterable[Text]) -> list[list[Text]]:
@@ -90,7 +97,7 @@ def aligned(cells: Iterable[Cell]) -> list[Cell]:
     """Cells made as wide as the widest, so that digits stand under digits."""
     cells = list(cells)
     width = max(cell.width for cell in cells)
-    return [replace(cell, width=width) for cell in cells]
+    return [cell._replace(width=width) for cell in cells]
 
 
 def equals(node: Node) -> Node:

@@ -1,12 +1,13 @@
 """A picture, measured in character cells.
 
 Nodes are what a picture is made of: a run of text, a cell that holds a value, rows and columns of
-them, a card, a flow of cards. Each knows its size in cells and lowers itself to three marks at
-integer positions: glyphs, frames and arrows. A mark carries a tone, which is its meaning, and where
+them, a card, a flow of cards. Each knows its size in cells and lowers itself to marks: texts,
+cells, frames and arrows at integer positions. A mark has a tone, which is its meaning, and where
 it shows a value a key, which says what value: `grad[1,3]`. A scene has no colours, no pixels, no
 tensors. Needs the standard library and `wcwidth`, which says how many cells a character takes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple, Protocol
@@ -14,38 +15,66 @@ from typing import Literal, NamedTuple, Protocol
 from wcwidth import width as cells
 
 
-class Glyphs(NamedTuple):
-    """Text on one line, from cell (x, y) rightwards."""
+@lru_cache(maxsize=4096)
+def text_width(text: str) -> int:
+    """How many cells a text takes."""
+    return cells(text)
 
-    x: int
-    y: int
+
+# What is drawn are tuples: a live picture makes and compares hundreds of them at every change.
+class Text(NamedTuple):
+    """A run of text on one line, in one tone. An empty one is a blank line."""
+
     text: str
+    tone: str = "ink"
+    key: str | None = None
+    height = 1
+
+    @property
+    def width(self) -> int:
+        return text_width(self.text)
+
+    def marks(self, x: int = 0, y: int = 0) -> "list[Mark]":
+        return [(x, y, self)] if self.text else []
+
+
+class Cell(NamedTuple):
+    """A value in a frame one row high, flush right so that digits stand under digits."""
+
+    text: str
+    width: int
     tone: str
     key: str | None = None
+    height = 1
+
+    @property
+    def indent(self) -> int:
+        """How many cells there are before the text."""
+        return self.width - 1 - text_width(self.text)
+
+    def marks(self, x: int = 0, y: int = 0) -> "list[Mark]":
+        return [(x, y, self)]
 
 
 class Frame(NamedTuple):
-    """A rectangle of cells. One row high it holds a value; higher, it is the edge of a card."""
+    """The edge of a card."""
 
-    x: int
-    y: int
     width: int
     height: int
-    tone: str
-    key: str | None = None
+    tone = "card"
+    key = None
 
 
 class Arrow(NamedTuple):
-    """Points from the middle of cell (x, y) down to the one `length` rows below."""
+    """Points from the middle of a cell down to that of the one `length` rows below."""
 
-    x: int
-    y: int
     length: int
-    tone: str = "muted"
-    key: None = None
+    tone = "muted"
+    key = None
 
 
-Mark = Glyphs | Frame | Arrow
+Shape = Text | Cell | Frame | Arrow
+Mark = tuple[int, int, Shape]  # from cell (x, y) to the right and downwards
 
 
 class Page(NamedTuple):
@@ -53,18 +82,7 @@ class Page(NamedTuple):
 
     width: int
     height: int
-    marks: list[Mark]
-
-
-def lower(scene: "Node") -> Page:
-    """Lower a scene to its marks."""
-    return Page(scene.width, scene.height, scene.marks())
-
-
-@lru_cache(maxsize=4096)
-def text_width(text: str) -> int:
-    """How many cells a text takes."""
-    return cells(text)
+    marks: Sequence[Mark]
 
 
 class Node(Protocol):
@@ -74,65 +92,41 @@ class Node(Protocol):
     def width(self) -> int: ...
     @property
     def height(self) -> int: ...
-    def marks(self, x: int = 0, y: int = 0) -> list[Mark]: ...
+    def marks(self, x: int = 0, y: int = 0) -> Sequence[Mark]: ...
 
 
-@dataclass(frozen=True)
-class Text:
-    """A run of text in one tone. An empty one is a blank line."""
-
-    text: str
-    tone: str = "ink"
-    key: str | None = None
-    height: int = field(default=1, init=False)
-
-    @property
-    def width(self) -> int:
-        return text_width(self.text)
-
-    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
-        return [Glyphs(x, y, self.text, self.tone, self.key)] if self.text else []
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value in a frame one row high, flush right so that digits stand under digits."""
-
-    text: str
-    width: int
-    tone: str
-    key: str | None = None
-    height: int = field(default=1, init=False)
-
-    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
-        inner = x + self.width - 1 - text_width(self.text)
-        return [
-            Frame(x, y, self.width, 1, self.tone, self.key),
-            Glyphs(inner, y, self.text, self.tone, self.key),
-        ]
+def lower(scene: Node) -> Page:
+    """Lower a scene to its marks."""
+    return Page(scene.width, scene.height, scene.marks())
 
 
 @dataclass(frozen=True)
 class Row:
-    """Nodes side by side, tops aligned."""
+    """Nodes side by side, tops aligned.
+
+    One that comes again, as most do when a live picture changes, says its marks from memory.
+    """
 
     children: tuple[Node, ...]
     gap: int = 0
+    width: int = field(init=False)
+    height: int = field(init=False)
+    _said: dict[tuple[int, int], tuple[Mark, ...]] = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def width(self) -> int:
-        return sum(child.width for child in self.children) + self.gap * (len(self.children) - 1)
+    def __post_init__(self) -> None:
+        widths = [child.width for child in self.children]
+        object.__setattr__(self, "width", sum(widths) + self.gap * (len(widths) - 1))
+        object.__setattr__(self, "height", max([child.height for child in self.children]))
+        object.__setattr__(self, "_said", {})
 
-    @cached_property
-    def height(self) -> int:
-        return max(child.height for child in self.children)
-
-    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
-        marks = []
-        for child in self.children:
-            marks += child.marks(x, y)
-            x += child.width + self.gap
-        return marks
+    def marks(self, x: int = 0, y: int = 0) -> tuple[Mark, ...]:
+        if (x, y) not in self._said:
+            marks, left = [], x
+            for child in self.children:
+                marks += child.marks(left, y)
+                left += child.width + self.gap
+            self._said[x, y] = tuple(marks)
+        return self._said[x, y]
 
 
 @dataclass(frozen=True)
@@ -140,14 +134,12 @@ class Column:
     """Nodes one under another, left edges aligned."""
 
     children: tuple[Node, ...]
+    width: int = field(init=False)
+    height: int = field(init=False)
 
-    @cached_property
-    def width(self) -> int:
-        return max(child.width for child in self.children)
-
-    @cached_property
-    def height(self) -> int:
-        return sum(child.height for child in self.children)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", max([child.width for child in self.children]))
+        object.__setattr__(self, "height", sum([child.height for child in self.children]))
 
     def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
         marks = []
@@ -189,7 +181,7 @@ class Card:
         return self.body.height + 2
 
     def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
-        return [Frame(x, y, self.width, self.height, "card"), *self.body.marks(x + 2, y + 1)]
+        return [(x, y, Frame(self.width, self.height)), *self.body.marks(x + 2, y + 1)]
 
 
 @dataclass(frozen=True)
@@ -216,6 +208,6 @@ class Flow:
         for index, card in enumerate(self.cards):
             marks += card.marks(x, y)
             if index:  # over the edges of both cards
-                marks.append(Arrow(x + 3, y - 1, 1))
+                marks.append((x + 3, y - 1, Arrow(1)))
             y += card.height
         return marks

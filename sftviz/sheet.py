@@ -4,8 +4,9 @@ A `Sheet` says what is shown and how wide its cells are, once for a whole pictur
 that a token keeps its column in every grid of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from reprlib import repr as brief
 
 from sftviz.formatting import number, token_label
@@ -22,16 +23,19 @@ GAP = 2  # the sign of what is left out of it
 MAX_ROWS = 8
 _NARROWEST = 3  # cells: a digit and its flanks
 
+Places = tuple[int | None, ...]  # of rows or columns; None stands for those left out
+Line = tuple[str, ...]  # a value of each shown column, written
+
 
 @dataclass(frozen=True)
 class Sheet:
-    """What is shown of a trace. None in `rows` or `columns` stands for those left out."""
+    """What is shown of a trace."""
 
     trace: StepTrace
     tokens: Tokens | None
-    rows: tuple[int | None, ...]
-    columns: tuple[int | None, ...]
-    texts: dict[str, str]  # the shown values and some more, written, by key: `grad[1,3]`
+    rows: Places
+    columns: Places
+    lines: dict[str, dict[int, Line]]  # of each token field, by shown row
     sums: dict[int, str]  # of the masked log-probs of each shown row, written
     cell: int  # the width of a cell
 
@@ -46,7 +50,7 @@ class Sheet:
     def left_out(self) -> str:
         """What is not shown, in words; empty where everything is."""
         B, S = self.trace.policy_log_probs.shape
-        shown = [sum(place is not None for place in places) for places in (self.rows, self.columns)]
+        shown = [len(_shown(self.rows)), len(_shown(self.columns))]
         if shown == [B, S]:
             return ""
         return f"{shown[0]} of {B} rows, {shown[1]} of {S} tokens shown; sums are over all"
@@ -64,12 +68,18 @@ def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX
     sums = _write_sums(trace, rows)
     width -= _sums_width(sums)
     # The narrowest cells first: what they have room for says how wide they must be.
-    texts = _write(trace, rows, _columns(S, _NARROWEST, width))
-    cell = max(max(map(len, texts.values())) + 2, min(CELL, width // S - 1))
-    return Sheet(trace, tokens, rows, _columns(S, cell, width), texts, sums, cell)
+    lines = _write(trace, rows, _columns(S, _NARROWEST, width))
+    longest = max(max(map(len, line)) for field in lines.values() for line in field.values())
+    cell = max(longest + 2, min(CELL, width // S - 1))
+    columns = _columns(S, cell, width)
+    count = len(_shown(columns))
+    for field in lines.values():
+        for row, line in field.items():
+            field[row] = line[: count - 1] + line[-1:]
+    return Sheet(trace, tokens, rows, columns, lines, sums, cell)
 
 
-def _columns(count: int, cell: int, width: int) -> tuple[int | None, ...]:
+def _columns(count: int, cell: int, width: int) -> Places:
     """The columns shown of `count`: all that a width in cells has room for."""
     if count <= width // (cell + 1):
         return tuple(range(count))
@@ -98,24 +108,19 @@ def check_tokens(shape: tuple[int, int], tokens: Tokens | None) -> None:
         )
 
 
-def _write(
-    trace: StepTrace, rows: tuple[int | None, ...], columns: tuple[int | None, ...]
-) -> dict[str, str]:
-    """Write the values shown of each token field."""
-    shown_rows = [row for row in rows if row is not None]
-    shown_columns = [column for column in columns if column is not None]
+def _write(trace: StepTrace, rows: Places, columns: Places) -> dict[str, dict[int, Line]]:
+    """Write what is shown of each token field, by row."""
+    rows, columns = _shown(rows), _shown(columns)
+    fields = {name: getattr(trace, name)[rows][:, columns].tolist() for name in TOKEN_FIELDS}
+    fields["response_mask"] = [map(int, bits) for bits in fields["response_mask"]]  # 1, not True
     return {
-        f"{field}[{row},{column}]": number(+entry)  # +True is 1
-        for field in TOKEN_FIELDS
-        for row, entries in zip(
-            shown_rows, getattr(trace, field)[shown_rows][:, shown_columns].tolist(), strict=True
-        )
-        for column, entry in zip(shown_columns, entries, strict=True)
+        name: {row: tuple(map(number, line)) for row, line in zip(rows, lines, strict=True)}
+        for name, lines in fields.items()
     }
 
 
-def _write_sums(trace: StepTrace, rows: tuple[int | None, ...]) -> dict[int, str]:
-    shown = [row for row in rows if row is not None]
+def _write_sums(trace: StepTrace, rows: Places) -> dict[int, str]:
+    shown = _shown(rows)
     sums = trace.masked_log_probs[shown].cpu().double().sum(1).tolist()
     return {row: f"Σ {number(total)}" for row, total in zip(shown, sums, strict=True)}
 
@@ -126,25 +131,34 @@ def _sums_width(sums: dict[int, str]) -> int:
 
 def grid(sheet: Sheet, field: str) -> list[Node]:
     """The shown values of a token field, a line a row; those of masked tokens in their own tone."""
+    lines, mask = sheet.lines[field], sheet.lines["response_mask"]
+    return [
+        Text("⋮", "muted")
+        if row is None
+        else _values(field, row, sheet.columns, lines[row], mask[row], sheet.cell)
+        for row in sheet.rows
+    ]
 
-    def cell(row: int, column: int) -> Node:
-        is_response = sheet.texts[f"response_mask[{row},{column}]"] == "1"
-        key = f"{field}[{row},{column}]"
-        tone = TONES[field] if is_response else "masked"
-        return Cell(sheet.texts[key], sheet.cell, tone, key)
 
-    return [_line(sheet, row, cell) for row in sheet.rows]
+# A redraw of a live picture changes few rows: the others are not laid out again.
+@lru_cache(maxsize=1024)
+def _values(field: str, row: int, columns: Places, line: Line, mask: Line, width: int) -> Row:
+    tones = {"1": TONES[field], "0": "masked"}
+    cells = [
+        Cell(text, width, tones[bit], f"{field}[{row},{column}]")
+        for column, text, bit in zip(_shown(columns), line, mask, strict=True)
+    ]
+    return _side_by_side(columns, cells)
 
 
 def labels(sheet: Sheet, row: int) -> Node:
     """The tokens of a row, each above its column, flush right as the values are."""
-
-    def label(row: int, column: int) -> Node:
-        text = token_label(sheet.tokens[row][column], sheet.cell - 1)
-        label = Text(f"{text} ", "muted", f"tokens[{row},{column}]")
-        return Placed(label, sheet.cell, "right")
-
-    return _line(sheet, row, label)
+    tokens = sheet.tokens[row]
+    labels = [
+        Text(f"{token_label(tokens[column], sheet.cell - 1)} ", "muted", f"tokens[{row},{column}]")
+        for column in _shown(sheet.columns)
+    ]
+    return _side_by_side(sheet.columns, [Placed(label, sheet.cell, "right") for label in labels])
 
 
 def row_sums(sheet: Sheet) -> list[Node]:
@@ -155,12 +169,12 @@ def row_sums(sheet: Sheet) -> list[Node]:
     ]
 
 
-def _line(sheet: Sheet, row: int | None, node: Callable[[int, int], Node]) -> Node:
-    if row is None:
-        return Text("⋮", "muted")
-    return Row(
-        tuple(
-            Text("⋯", "muted") if column is None else node(row, column) for column in sheet.columns
-        ),
-        gap=1,
-    )
+def _side_by_side(columns: Places, nodes: list[Node]) -> Row:
+    """A node for each shown column, with a sign where others are left out."""
+    if None in columns:
+        nodes.insert(columns.index(None), Text("⋯", "muted"))
+    return Row(tuple(nodes), gap=1)
+
+
+def _shown(places: Places) -> list[int]:
+    return [place for place in places if place is not None]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from string import Formatter
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -26,8 +27,7 @@ _QUANTITY = re.compile(rf"\b({'|'.join(_QUANTITIES)})\b")
 _ADDENDS = 4  # written of a sum over rows, the last one always among them
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """A piece of a formula. Its key, if any, names the value that it stands for."""
 
     text: str
@@ -129,7 +129,7 @@ def tell(trace: StepTrace) -> tuple[Stage, ...]:
             title=script.title,
             quantity=script.quantity,
             code=tuple(_code()[line] for line in script.lines),
-            formula=_read(script.template, _name),
+            formula=_formula(script.template),
             substitution=_read(script.template, lambda *field: _numbers(trace, *field)),
             value=value(trace, script.quantity),
             note=script.note(trace),
@@ -151,6 +151,12 @@ def largest(tensor: Tensor) -> Tensor:
     """The entry that is largest in size, 0 of none."""
     flat = tensor.flatten()
     return flat[flat.abs().argmax()] if len(flat) else tensor.new_zeros(())
+
+
+@cache
+def _formula(template: str) -> tuple[Term, ...]:
+    """A template filled with names."""
+    return _read(template, _name)
 
 
 def _name(quantity: str, spec: str) -> list[Term]:

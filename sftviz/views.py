@@ -18,6 +18,7 @@ from sftviz.parts import (
     elide,
     equals,
     formula,
+    formula_width,
     ledger,
     result,
     section,
@@ -61,11 +62,15 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
     inner = width - FRAME
     sheet = fit(trace, tokens, inner)
     stages = tell(trace)
-    natural = max(_natural_width(sheet, stage) for stage in stages)
+    sums = [_sum_terms(stage) for stage in stages]
+    natural = max(sheet.grid_width, *map(_natural_width, stages, sums))
     beside = TITLES + natural <= inner
     body = min(natural, inner)
     sections = [("0", "Inputs", _inputs(sheet, body))]
-    sections += [(str(stage.number), stage.title, _stage(sheet, stage, body)) for stage in stages]
+    sections += [
+        (str(stage.number), stage.title, _stage(sheet, stage, terms, body))
+        for stage, terms in zip(stages, sums, strict=True)
+    ]
     return Drawing(
         Flow(tuple(section(*told, beside=beside) for told in sections)), alt=sentence(trace)
     )
@@ -253,14 +258,13 @@ def _inputs(sheet: Sheet, body: int) -> Node:
     )
 
 
-def _stage(sheet: Sheet, stage: Stage, body: int) -> Node:
+def _stage(sheet: Sheet, stage: Stage, terms: tuple[Term, ...], body: int) -> Node:
     """The code that ran, what it did to each token, and the sum that it did."""
     first, *rest = [Column(formula(line, body)) for line in stage.code]
     tokens = grid(sheet, _GRIDS[stage.quantity]) if stage.quantity in _GRIDS else []
     if stage.quantity == "masked_sum":
         sums = row_sums(sheet)
         tokens = [Row(pair, gap=1) for pair in zip(tokens, sums, strict=True)]
-    terms = _sum_terms(stage)
     if any(term.key == stage.quantity for term in stage.substitution):
         outcome = formula(terms, body, stage.note)  # which shows the result among its terms
     else:
@@ -285,7 +289,7 @@ def _count(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _natural_width(sheet: Sheet, stage: Stage) -> int:
-    lines = [formula(line, _ENDLESS)[0] for line in stage.code]
-    (outcome,) = formula(_sum_terms(stage), _ENDLESS, stage.note)
-    return max(*(line.width for line in lines), outcome.width + 1 + CELL, sheet.grid_width)
+def _natural_width(stage: Stage, terms: tuple[Term, ...]) -> int:
+    code = map(formula_width, stage.code)
+    outcome = formula_width(terms, stage.note)
+    return max(*code, outcome + 1 + CELL)

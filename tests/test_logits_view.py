@@ -1,6 +1,5 @@
 import re
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from sftviz.examples import FIVE_WORDS
 from sftviz.formatting import number
 from sftviz.logits import LogitsBatch
 from sftviz.logits_view import logits_flow
-from sftviz.scene import Frame
+from sftviz.scene import Cell
 
 
 def test_every_framed_number_is_the_traces():
@@ -27,18 +26,18 @@ def test_every_framed_number_is_the_traces():
 def test_a_token_keeps_its_column_from_its_logits_to_their_gradient():
     drawing = logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary)
     places = {}
-    for mark in drawing.scene.marks():
-        key = re.fullmatch(r"\w+\[0,(\d)(?:,\d)?\]", getattr(mark, "key", None) or "")
-        if key and isinstance(mark, Frame):
-            places.setdefault(key[1], set()).add((mark.x, mark.width))
+    for x, _, shape in drawing.scene.marks():
+        key = re.fullmatch(r"\w+\[0,(\d)(?:,\d)?\]", shape.key or "")
+        if key and isinstance(shape, Cell):
+            places.setdefault(key[1], set()).add((x, shape.width))
     assert len(places) == 4
     assert all(len(where) == 1 for where in places.values())
 
 
 def test_a_masked_tokens_whole_column_is_masked():
-    marks = logits_flow(FIVE_WORDS.trace()).scene.marks()
-    tones = {mark.tone for mark in marks if isinstance(mark, Frame) and "[0,0" in (mark.key or "")}
-    assert tones == {"masked"}
+    shapes = [shape for _, _, shape in logits_flow(FIVE_WORDS.trace()).scene.marks()]
+    cells = [shape for shape in shapes if isinstance(shape, Cell) and "[0,0" in (shape.key or "")]
+    assert {cell.tone for cell in cells} == {"masked"}
 
 
 def test_the_label_is_marked_by_more_than_colour():
@@ -76,9 +75,7 @@ def test_a_long_number_widens_every_cell():
     logits = torch.tensor([rows], dtype=torch.float64)
     trace = LogitsBatch(logits, torch.tensor([[1, 2]]), torch.tensor([[1, 1]])).trace()
     drawing = logits_flow(trace)
-    marks = drawing.scene.marks()
-    cells = [mark for mark in marks if isinstance(mark, Frame) and "[0," in (mark.key or "")]
-    assert {mark.width for mark in cells} == {len("−1.234e−123") + 2}
-    for frame, text in pairwise(marks):
-        if frame in cells:
-            assert frame.x < text.x and text.x + len(text.text) < frame.x + frame.width
+    shapes = [shape for _, _, shape in drawing.scene.marks()]
+    cells = [shape for shape in shapes if isinstance(shape, Cell) and "[0," in (shape.key or "")]
+    assert {cell.width for cell in cells} == {len("−1.234e−123") + 2}
+    assert all(cell.indent > 0 for cell in cells)

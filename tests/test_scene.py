@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import width as cells
 
-from sftviz.scene import Arrow, Card, Cell, Column, Flow, Frame, Glyphs, Placed, Row, Text
+from sftviz.scene import Arrow, Card, Cell, Column, Flow, Frame, Placed, Row, Text
 
 LINE, VALUE = Text("loss ="), Cell("1.4", 7, "loss", "loss")
 
@@ -13,28 +13,27 @@ LINE, VALUE = Text("loss ="), Cell("1.4", 7, "loss", "loss")
 @pytest.mark.parametrize(
     ("node", "size", "marks"),
     [
-        (Text("日本 x", "muted"), (6, 1), [Glyphs(0, 0, "日本 x", "muted")]),
+        (Text("日本 x", "muted"), (6, 1), [(0, 0, Text("日本 x", "muted"))]),
         (Text(""), (0, 1), []),
-        (VALUE, (7, 1), [Frame(0, 0, 7, 1, "loss", "loss"), Glyphs(3, 0, "1.4", "loss", "loss")]),
-        (Cell("日", 5, "ink"), (5, 1), [Frame(0, 0, 5, 1, "ink"), Glyphs(2, 0, "日", "ink")]),
+        (VALUE, (7, 1), [(0, 0, VALUE)]),
         (
             *(Row((LINE, VALUE), gap=1), (14, 1)),
-            [Glyphs(0, 0, "loss =", "ink"), *VALUE.marks(7, 0)],
+            [(0, 0, LINE), (7, 0, VALUE)],
         ),
         (
             Row((Column((LINE, LINE)), VALUE)),
             (13, 2),
-            [*LINE.marks(), *LINE.marks(0, 1), *VALUE.marks(6)],
+            [(0, 0, LINE), (0, 1, LINE), (6, 0, VALUE)],
         ),
-        (Column((LINE, VALUE)), (7, 2), [*LINE.marks(), *VALUE.marks(0, 1)]),
-        (Placed(LINE, 10), (10, 1), [*LINE.marks()]),
-        (Placed(LINE, 10, "right"), (10, 1), [*LINE.marks(4)]),
-        (Card(LINE), (10, 3), [Frame(0, 0, 10, 3, "card"), *LINE.marks(2, 1)]),
+        (Column((LINE, VALUE)), (7, 2), [(0, 0, LINE), (0, 1, VALUE)]),
+        (Placed(LINE, 10), (10, 1), [(0, 0, LINE)]),
+        (Placed(LINE, 10, "right"), (10, 1), [(4, 0, LINE)]),
+        (Card(LINE), (10, 3), [(0, 0, Frame(10, 3)), (2, 1, LINE)]),
         (
             *(Flow((VALUE, LINE)), (11, 6)),
             [
-                *(Frame(0, 0, 11, 3, "card"), *VALUE.marks(2, 1)),
-                *(Frame(0, 3, 11, 3, "card"), *LINE.marks(2, 4), Arrow(3, 2, 1)),
+                *((0, 0, Frame(11, 3)), (2, 1, VALUE)),
+                *((0, 3, Frame(11, 3)), (2, 4, LINE), (3, 2, Arrow(1))),
             ],
         ),
     ],
@@ -70,13 +69,12 @@ trees = st.recursive(
 
 def box(mark):
     """Left, top, right, bottom: the cells that a mark covers."""
-    match mark:
-        case Glyphs(x, y, text):
-            return x, y, x + cells(text), y + 1
-        case Frame(x, y, width, height):
-            return x, y, x + width, y + height
-        case Arrow(x, y, length):
+    x, y, shape = mark
+    match shape:
+        case Arrow(length):
             return x, y, x + 1, y + length + 1
+        case _:
+            return x, y, x + shape.width, y + shape.height
 
 
 @given(trees, st.integers(0, 5), st.integers(0, 5))
@@ -98,6 +96,17 @@ def test_any_card_and_any_row_of_values_is_filled_to_its_edges(node):
         assert min(left for left, _, _, _ in boxes) == min(top for _, top, _, _ in boxes) == 0
         assert max(right for _, _, right, _ in boxes) == filled.width
         assert max(bottom for _, _, _, bottom in boxes) == filled.height
+
+
+def test_a_value_stands_flush_right_with_a_cell_of_air():
+    assert (VALUE.indent, Cell("日", 5, "ink").indent) == (3, 2)
+
+
+def test_a_row_says_the_same_marks_again_and_others_elsewhere():
+    row = Row((LINE, VALUE), gap=1)
+    assert row.marks(2, 3) is row.marks(2, 3)
+    assert row.marks(1, 3) == ((1, 3, LINE), (8, 3, VALUE))
+    assert row == Row((LINE, VALUE), gap=1) != Row((LINE, VALUE))
 
 
 def test_a_scene_is_a_value():

@@ -70,7 +70,7 @@ def test_an_arrow_longer_than_one_row():
         width, height = 1, 4
 
         def marks(self, x=0, y=0):
-            yield Arrow(x, y, 3)
+            yield x, y, Arrow(3)
 
     assert draw(Long()) == "┬\n│\n│\n▼"
 

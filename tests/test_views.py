@@ -3,7 +3,6 @@
 import inspect
 import math
 import re
-from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -21,7 +20,7 @@ from sftviz import (
     token_table,
     trace_step,
 )
-from sftviz.scene import Frame, Glyphs
+from sftviz.scene import Cell, Frame, Text
 from sftviz.sheet import TOKEN_FIELDS
 
 WIDE = """
@@ -395,8 +394,7 @@ def test_the_totals_of_an_elided_picture_are_those_of_all_tokens(large):
 def test_an_elided_picture_says_how_much_it_shows(large):
     drawing = step_flow(large)
     said = re.search(r"(\d+) of 64 rows, (\d+) of 1024 tokens shown", drawing.text)
-    keys = {mark.key for mark in drawing.scene.marks() if isinstance(mark, Frame) and mark.key}
-    places = [re.fullmatch(r"grad\[(\d+),(\d+)\]", key) for key in keys]
+    places = [re.fullmatch(r"grad\[(\d+),(\d+)\]", key) for key in drawing.keys]
     rows = {int(place[1]) for place in places if place}
     columns = {int(place[2]) for place in places if place}
     assert (len(rows), len(columns)) == (int(said[1]), int(said[2]))
@@ -417,28 +415,29 @@ def test_a_picture_shows_what_autograd_left_and_not_the_formula(uneven):
 def test_a_token_keeps_its_column_through_all_four_grids(width, columns, uneven, hostile):
     scene = step_flow(uneven, [row[:4] for row in (*hostile, hostile[0])], width).scene
     lefts = {}
-    for mark in scene.marks():
-        if isinstance(mark, Frame) and mark.key and "," in mark.key:
-            field, place = mark.key.split("[")
-            lefts.setdefault(place, {})[field] = (mark.x, mark.width)
+    for x, _, shape in scene.marks():
+        if isinstance(shape, Cell) and "," in (shape.key or ""):
+            field, place = shape.key.split("[")
+            lefts.setdefault(place, {})[field] = (x, shape.width)
     assert len(lefts) == 3 * columns and all(
         set(fields) == set(TOKEN_FIELDS) for fields in lefts.values()
     )
     assert all(len(set(fields.values())) == 1 for fields in lefts.values())
     assert len({fields["grad"][0] for fields in lefts.values()}) == columns
     rights = {place: sum(fields["grad"]) for place, fields in lefts.items()}
-    for mark in scene.marks():  # and the token itself ends where its values do
-        if isinstance(mark, Glyphs) and mark.key and mark.key.startswith("tokens"):
-            assert mark.x + cells(mark.text) == rights[mark.key.removeprefix("tokens[")]
+    for x, _, shape in scene.marks():  # and the token itself ends where its values do
+        if isinstance(shape, Text) and (shape.key or "").startswith("tokens"):
+            assert x + cells(shape.text) == rights[shape.key.removeprefix("tokens[")]
 
 
 def test_results_stand_at_the_right_edge(uneven):
     scene = step_flow(uneven).scene
-    cards = [mark for mark in scene.marks() if isinstance(mark, Frame) and mark.tone == "card"]
-    assert len(cards) == 7 and {(card.x, card.width) for card in cards} == {(0, scene.width)}
+    marks = scene.marks()
+    cards = [(x, shape.width) for x, _, shape in marks if isinstance(shape, Frame)]
+    assert cards == [(0, scene.width)] * 7
+    rights = {shape.key: x + shape.width for x, _, shape in marks if isinstance(shape, Cell)}
     for key in ("num_tokens", "masked_sum", "loss", "scaled_loss", "grad"):
-        (frame,) = [m for m in scene.marks() if isinstance(m, Frame) and m.key == key]
-        assert frame.x + frame.width == scene.width - 2
+        assert rights[key] == scene.width - 2
 
 
 words = st.text(st.characters(exclude_categories=("Cn",)), max_size=12)
@@ -468,14 +467,10 @@ def test_any_flow_fits_its_width_with_straight_edges(trace, width, words):
 
 def assert_inside(scene):
     """Every value stands within its frame, and leaves its edges free."""
-    marks = [*scene.marks()]
-    values = 0
-    for frame, glyphs in pairwise(marks):
-        if isinstance(frame, Frame) and frame.height == 1:
-            values += 1
-            assert isinstance(glyphs, Glyphs) and frame.x < glyphs.x
-            assert glyphs.x + cells(glyphs.text) < frame.x + frame.width
+    values = [shape for _, _, shape in scene.marks() if isinstance(shape, Cell)]
     assert values
+    for cell in values:
+        assert cell.indent > 0 and cell.indent + cells(cell.text) < cell.width
 
 
 @given(any_traces())

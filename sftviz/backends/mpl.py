@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from sftviz.backends.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
-from sftviz.scene import Arrow, Frame, Glyphs, Node
+from sftviz.scene import Arrow, Cell, Frame, Node, Shape, Text
 from sftviz.theme import paint
 
 _PIXELS_PER_INCH = 96  # of an SVG, so that both come out the same size
@@ -37,49 +37,55 @@ def draw(scene: Node) -> Figure:
         (0, 0, 1, 1), xlim=(-MARGIN, width - MARGIN), ylim=(height - MARGIN, -MARGIN)
     )
     ax.set_axis_off()
-    for mark in scene.marks():
-        _add(mark, ax)
+    for x, y, shape in scene.marks():
+        _add(ax, x * CELL_WIDTH, y * CELL_HEIGHT, shape)
     return figure
 
 
-def _add(mark: Glyphs | Frame | Arrow, ax: Axes) -> None:
-    colour = paint(mark.tone, "light")
-    match mark:
-        case Glyphs(x, y, text, tone):
+def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
+    match shape:
+        case Text(text, tone):
             is_title = tone == "title"
             ax.text(
-                x * CELL_WIDTH,
-                y * CELL_HEIGHT + 15,
+                left,
+                top + 15,
                 text,
-                color=colour.ink,
+                color=paint(tone, "light").ink,
                 family="DejaVu Sans" if is_title else "DejaVu Sans Mono",
                 weight="bold" if is_title else "normal",
                 size=(14 if is_title else _MONO) * _POINTS,
                 parse_math=False,  # a token may hold a $
             )
-        case Frame(x, y, width, height, tone):
-            is_value = height == 1
-            inset_x, inset_y = (0.5, 1.5) if is_value else (CELL_WIDTH / 2, CELL_HEIGHT / 2)
-            radius = (9 if tone == "badge" else 4) if is_value else 9
-            box = dict(
-                xy=(x * CELL_WIDTH + inset_x, y * CELL_HEIGHT + inset_y),
-                width=width * CELL_WIDTH - 2 * inset_x,
-                height=height * CELL_HEIGHT - 2 * inset_y,
-                boxstyle=f"round,pad=0,rounding_size={radius}",
-                linewidth=_POINTS,
-                facecolor=colour.fill,
-            )
-            if tone == "masked":
-                ax.add_patch(
-                    FancyBboxPatch(**box, edgecolor=paint("hatch", "light").edge, hatch="////")
-                )
-                box["facecolor"] = "none"
-            ax.add_patch(FancyBboxPatch(**box, edgecolor=colour.edge))
-        case Arrow(x, y, length):
-            middle = (x + 0.5) * CELL_WIDTH
+        case Cell(text, _, tone):
+            _add_box(ax, left, top, shape, inset=(0.5, 1.5), radius=9 if tone == "badge" else 4)
+            _add(ax, left + shape.indent * CELL_WIDTH, top, Text(text, tone))
+        case Frame():
+            _add_box(ax, left, top, shape, inset=(CELL_WIDTH / 2, CELL_HEIGHT / 2), radius=9)
+        case Arrow(length):
+            x, y = left + CELL_WIDTH / 2, top + CELL_HEIGHT / 2
+            look = {"arrowstyle": "->", "color": paint(shape.tone, "light").edge}
             ax.annotate(
                 "",
-                (middle, (y + length + 0.5) * CELL_HEIGHT),
-                (middle, (y + 0.5) * CELL_HEIGHT),
-                arrowprops={"arrowstyle": "->", "color": colour.edge, "shrinkA": 0, "shrinkB": 0},
+                (x, y + length * CELL_HEIGHT),
+                (x, y),
+                arrowprops=look | {"shrinkA": 0, "shrinkB": 0},
             )
+
+
+def _add_box(
+    ax: Axes, left: float, top: float, shape: Cell | Frame, inset: tuple[float, float], radius: int
+) -> None:
+    colour = paint(shape.tone, "light")
+    box = dict(
+        xy=(left + inset[0], top + inset[1]),
+        width=shape.width * CELL_WIDTH - 2 * inset[0],
+        height=shape.height * CELL_HEIGHT - 2 * inset[1],
+        boxstyle=f"round,pad=0,rounding_size={radius}",
+        linewidth=_POINTS,
+        facecolor=colour.fill,
+    )
+    if shape.tone == "masked":
+        edge = paint("hatch", "light").edge
+        ax.add_patch(FancyBboxPatch(**box, edgecolor=edge, hatch="////"))
+        box["facecolor"] = "none"
+    ax.add_patch(FancyBboxPatch(**box, edgecolor=colour.edge))

@@ -3,7 +3,7 @@
 from wcwidth import width as cells
 
 from sftviz.formatting import pieces
-from sftviz.scene import Arrow, Frame, Glyphs, Node
+from sftviz.scene import Arrow, Cell, Frame, Node, Text
 from sftviz.theme import TONES
 
 
@@ -17,19 +17,20 @@ def draw(scene: Node) -> str:
     ╰────────────────╯
     """
     canvas = [[" "] * scene.width for _ in range(scene.height)]
-    for mark in scene.marks():
-        match mark:
-            case Glyphs(x, y, text):
+    for x, y, shape in scene.marks():
+        match shape:
+            case Text(text):
                 _write(canvas[y], x, text)
-            case Frame(x, y, width, 1, tone):
+            case Cell(text, width, tone):
+                _write(canvas[y], x + shape.indent, text)
                 canvas[y][x], canvas[y][x + width - 1] = TONES[tone].flanks
-            case Frame(x, y, width, height):
+            case Frame(width, height):
                 edge = "─" * (width - 2)
                 _write(canvas[y], x, f"╭{edge}╮")
                 _write(canvas[y + height - 1], x, f"╰{edge}╯")
                 for line in canvas[y + 1 : y + height - 1]:
                     line[x] = line[x + width - 1] = "│"
-            case Arrow(x, y, length):
+            case Arrow(length):
                 canvas[y][x], canvas[y + length][x] = "┬", "▼"
                 for line in canvas[y + 1 : y + length]:
                     line[x] = "│"

@@ -165,12 +165,16 @@ class Explorer(ipywidgets.VBox):
 
     def _values(self, drawing: Drawing) -> dict[str, float | None]:
         """What can be changed in a drawing, by key; None for what JSON has no number for."""
+        places: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in self.live.actions}
+        for key in drawing.keys:
+            name, index = _parse(key)
+            if index and name in places:
+                places[name][key] = index
         values = {}
-        for name in self.live.actions:
-            if keys := [key for key in drawing.keys if key.startswith(f"{name}[")]:
-                places = tuple(zip(*(_parse(key)[1] for key in keys), strict=True))
-                entries = getattr(self, name)[places].tolist()
-                values |= zip(keys, map(_sent, entries), strict=True)
+        for name, of in places.items():
+            if of:
+                entries = getattr(self, name)[tuple(zip(*of.values(), strict=True))]
+                values |= zip(of, map(_sent, entries.tolist()), strict=True)
         return values
 
     def _take_values(self, change: dict) -> None:
@@ -214,6 +218,7 @@ def _parse(key: str) -> tuple[str, tuple[int, ...]]:
     return (entry[1], tuple(map(int, entry[2].split(",")))) if entry else (key, ())
 
 
+@lru_cache(maxsize=4096)
 def _sent(value: float) -> float | None:
     # Six digits are what a float32 is sure of: −0.3, not −0.30000001192092896.
     return float(f"{value:.6g}") if math.isfinite(value) else None
