@@ -69,7 +69,7 @@ def milliseconds(B, S, rounds=100):
     explorer.live.show = sent
     for i in range(rounds):
         for change in ({"policy_log_probs[0,0]": -i / 100}, {"response_mask[0,1]": i % 2}):
-            state = {"values": explorer.live.values | change}  # as the page sends it
+            state = {"edits": {"at": len(times), "values": change}}  # as the page sends it
             start = time.perf_counter()
             explorer.live.set_state(state)
         start = time.perf_counter()

@@ -45,9 +45,14 @@ def sent(monkeypatch) -> list[dict]:
     return messages
 
 
+def change(explorer: StepExplorer, values: dict[str, float]) -> None:
+    """Say what the page says when hands have changed some values."""
+    explorer.live.set_state({"edits": {"at": explorer.live.answered + 1, "values": values}})
+
+
 def click(explorer: StepExplorer, key: str, value: float) -> None:
-    """What the page says when a hand has changed one value."""
-    explorer.live.set_state({"values": {**explorer.live.values, key: value}})
+    """Say what the page says when a hand has changed one value."""
+    change(explorer, {key: value})
 
 
 def shown(explorer: StepExplorer, key: str) -> str:
@@ -121,9 +126,7 @@ def test_a_change_on_the_page_arrives_in_the_state(explorer):
 
 
 def test_several_changes_in_one_message_all_arrive(explorer):
-    explorer.live.set_state(
-        {"values": explorer.live.values | {"response_mask[0,0]": 0, "policy_log_probs[1,1]": -6.0}}
-    )
+    change(explorer, {"response_mask[0,0]": 0, "policy_log_probs[1,1]": -6.0})
     assert explorer.response_mask[0, 0] == 0
     assert explorer.policy_log_probs[1, 1] == -6
     assert consistent(explorer)
@@ -303,8 +306,7 @@ def test_several_changes_at_once_are_drawn_once(explorer):
     explorer.live.observe(drawn.append, "svg")
     explorer.load(PRESETS["several turns"])
     assert len(drawn) == 1
-    shown = explorer.live.values
-    explorer.live.values = shown | {"response_mask[0,0]": 0.0, "policy_log_probs[0,1]": -9.0}
+    change(explorer, {"response_mask[0,0]": 0.0, "policy_log_probs[0,1]": -9.0})
     assert len(drawn) == 2
     assert explorer.drawing.text == step_flow(explorer.trace, explorer.tokens).text
 
@@ -448,10 +450,11 @@ def test_any_good_value_clears_the_error_and_rights_the_controls(explorer, good)
 )
 def test_a_change_that_is_refused_is_taken_back_on_the_page(explorer, sent, key, value):
     before = dict(explorer.live.values)
-    click(explorer, key, value)
+    explorer.live.set_state({"edits": {"at": 0.25, "values": {key: value}}})
     assert explorer.live.error["message"]
     assert explorer.live.values == before
-    assert sent[-1].get("values", before) == before
+    assert [list(state) for state in sent] == [["error"], ["answered"]]
+    assert sent[-1] == {"answered": 0.25}  # so the page forgets what it set
     click(explorer, "response_mask[0,1]", 0)
     assert explorer.live.error["message"] == ""
     assert explorer.trace.num_tokens == 6
@@ -530,15 +533,32 @@ def test_one_change_is_one_message(explorer, sent):
         assert len(sent) <= 1
 
 
-def test_a_value_from_the_page_is_not_sent_back(explorer, sent):
+def test_a_change_on_the_page_is_answered_in_one_message(explorer, sent):
     click(explorer, "policy_log_probs[0,0]", -1.25)
     click(explorer, "response_mask[0,0]", 0)
-    assert [set(state) for state in sent] == [{"svg", "alt"}, {"svg", "alt"}]
+    assert [set(state) for state in sent] == [{"svg", "alt", "values", "answered"}] * 2
+    assert [state["answered"] for state in sent] == [1, 2]
+
+
+def test_what_hands_set_is_not_echoed(explorer, monkeypatch):
+    """The page would wait for the picture behind that message."""
+    methods = []
+    monkeypatch.setattr(LiveDrawing, "_send", lambda self, message, **_: methods.append(message))
+    click(explorer, "response_mask[0,0]", 0)
+    assert [message["method"] for message in methods] == ["update"]
+
+
+def test_the_same_change_again_is_taken_again(explorer):
+    """Hands may set a value to what they set it to before, if it has been reset in between."""
+    for _ in range(2):
+        click(explorer, "response_mask[0,0]", 0)
+        assert explorer.trace.num_tokens == 6
+        explorer.controls["reset"].click()
+        assert explorer.trace.num_tokens == 7
 
 
 def test_what_changes_nothing_sends_nothing(explorer, sent):
     explorer.gradient_accumulation_steps = 2
-    explorer.live.set_state({"values": dict(explorer.live.values)})
     explorer.live.set_state({"columns": 200})  # wider than the picture ever gets
     explorer.live.set_state({"selected": "grad[0,1]"})
     assert sent == []

@@ -16,7 +16,7 @@ def exceptions_are_raised(monkeypatch):
 def test_moving_a_logit_moves_one_gradient_and_not_the_other():
     explorer = LogitsExplorer()
     before = explorer.trace
-    explorer.live.values = {**explorer.live.values, "logits[0,1,2]": 6.0}
+    explorer.live.edits = {"at": 1, "values": {"logits[0,1,2]": 6.0}}
     after = explorer.trace
     assert after.logits[0, 1, 2] == 6
     assert torch.equal(after.step.grad, before.step.grad)
@@ -27,7 +27,7 @@ def test_moving_a_logit_moves_one_gradient_and_not_the_other():
 
 def test_a_mask_bit_silences_a_whole_column():
     explorer = LogitsExplorer()
-    explorer.live.values = {**explorer.live.values, "response_mask[0,1]": 0}
+    explorer.live.edits = {"at": 1, "values": {"response_mask[0,1]": 0}}
     assert not explorer.trace.logits_grad[0, 1].any()
 
 

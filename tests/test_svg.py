@@ -124,8 +124,7 @@ def test_masked_values_are_hatched_and_no_others(flow):
     hatched = {
         group.get("data-key")
         for group in flow.iter(f"{SVG}g")
-        if group.find(f"{SVG}path[@class='hatch']") is not None
-        and group.get("data-key")
+        if group.find(f"{SVG}path[@class='hatch']") is not None and group.get("data-key")
     }
     assert hatched == {
         f"{field}[0,2]"

@@ -51,9 +51,8 @@ class Explorer(ipywidgets.VBox):
         self.live = LiveDrawing(actions=dict(actions), limits=dict(limits))
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
         self._is_showing = False  # the state in the controls
-        self._shown: dict[str, float | None] = {}  # the values that `live` was last given
         self._drawn: tuple[object, ...] = ()  # the state that was last drawn
-        self.live.observe(self._take_values, "values")
+        self.live.observe(self._take_edits, "edits")
         self.live.observe(self._take_selected, "selected")
         self.live.observe(self._show_drawing, "columns")
         self.load(start)
@@ -160,8 +159,7 @@ class Explorer(ipywidgets.VBox):
 
     def _show_drawing(self, change: object = None) -> None:
         drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
-        self._shown = self._values(drawing)
-        self.live.show(drawing, self._shown)
+        self.live.show(drawing, self._values(drawing))
 
     def _values(self, drawing: Drawing) -> dict[str, float | None]:
         """What can be changed in a drawing, by key; None for what JSON has no number for."""
@@ -177,15 +175,10 @@ class Explorer(ipywidgets.VBox):
                 values |= zip(of, map(_sent, entries.tolist()), strict=True)
         return values
 
-    def _take_values(self, change: dict) -> None:
-        # What is as it was shown was not changed by a hand.
-        entries = {key: new for key, new in change["new"].items() if new != self._shown.get(key)}
-        if entries:
-            with self.live.guard():
-                try:
-                    self.edit(entries)
-                finally:
-                    self.live.values = self._shown  # the page forgets what was refused
+    def _take_edits(self, change: dict) -> None:
+        with self.live.guard():
+            self.edit(change["new"]["values"])
+        self.live.answered = change["new"]["at"]  # also what was refused
 
     def _take_selected(self, change: dict) -> None:
         if index := _parse(change["new"])[1]:

@@ -2,14 +2,16 @@
 //
 // Elements that show a value carry data-key: `grad[1,3]` is that of a token, `grad[1,:]` those of a
 // row, `loss` stands alone. The kernel says in `actions` which quantities may be changed and how,
-// and in `values` what they are. A change is written back into `values` as the new value, never as
-// a difference, so that of a burst only the last need arrive.
+// and in `values` what they are. What a hand changes goes into `edits` as the new value, never as a
+// difference, so that of a burst only the last need arrive. They carry a number, which the kernel
+// writes into `answered` when the picture has them in it or it has refused them.
 
 /**
  * What the page shares with the kernel, as live_drawing.py tells it; null is what JSON can't write.
  * @typedef {{svg: string, alt: string, selected: string, columns: number,
  *   actions: Record<string, "toggle" | "move">, limits: Record<string, number>,
- *   values: Record<string, number | null>, error: {message: string, traceback: string}}} State
+ *   values: Record<string, number | null>, edits: {at: number, values: Record<string, number>},
+ *   answered: number, error: {message: string, traceback: string}}} State
  * @typedef {(event: string, callback: () => void) => void} Listen
  * @typedef {{get: <K extends keyof State>(name: K) => State[K], on: Listen, off: Listen,
  *   set: <K extends keyof State>(name: K, value: State[K]) => void, save_changes: () => void}} Model
@@ -74,6 +76,8 @@ function render({ model, el }) {
   let hovered = ""; // the key under the pointer
   let told = model.get("alt"); // to a screen reader
   let settling = 0; // a timer
+  let at = Math.random(); // the number of the last edits; another page has others
+  /** @type {Record<string, number>} */ let unanswered = {}; // what they set
   /** @type {string[]} */ let drawn = []; // the parts of the picture: what opens it, then its groups
   /** @type {Hold | undefined} */ let hold;
 
@@ -83,7 +87,7 @@ function render({ model, el }) {
   /** @param {string} key */
   const cellOf = (key) => cells().find((cell) => keyOf(cell) === key);
   /** @param {string} key */
-  const valueOf = (key) => model.get("values")[key] ?? 0;
+  const valueOf = (key) => unanswered[key] ?? model.get("values")[key] ?? 0;
   /** @param {string} key */
   const actionOf = (key) => model.get("actions")[parse(key).quantity];
 
@@ -95,8 +99,14 @@ function render({ model, el }) {
 
   /** @param {string} key @param {number} value */
   function change(key, value) {
-    if (value !== model.get("values")[key])
-      report("values", { ...model.get("values"), [key]: value });
+    if (value === valueOf(key)) return;
+    unanswered = { ...unanswered, [key]: value };
+    report("edits", { at: ++at, values: unanswered });
+  }
+
+  /** Once the last edits are answered, the kernel's word counts again. */
+  function heed() {
+    if (model.get("answered") === at) unanswered = {};
   }
 
   /** Change to the hundredth, as far as the quantity may go. @param {string} key @param {number} to */
@@ -153,6 +163,7 @@ function render({ model, el }) {
 
   /** Show a new picture. What is as it was stays in the page: to lay out and paint takes time. */
   function draw() {
+    heed();
     const parts = model.get("svg").split(/(?=<g )/);
     const isAlike = parts.length === drawn.length && parts[0] === drawn[0];
     const hadFocus = picture.contains(document.activeElement);
@@ -305,6 +316,7 @@ function render({ model, el }) {
   picture.addEventListener("pointerover", (event) => hover(around(event.target, "[data-key]")));
   picture.addEventListener("pointerleave", () => hover(null));
   model.on("change:svg", draw);
+  model.on("change:answered", heed);
   model.on("change:error", showError);
   draw();
   showError();
@@ -312,6 +324,7 @@ function render({ model, el }) {
   window.addEventListener("keydown", keepKey, { capture: true, signal: controller.signal });
   return () => {
     model.off("change:svg", draw);
+    model.off("change:answered", heed);
     model.off("change:error", showError);
     clearTimeout(settling);
     sizes.disconnect();

@@ -21,9 +21,10 @@ class LiveDrawing(anywidget.AnyWidget):
     """Shows a drawing, and lets some of the values in it be changed.
 
     `actions` maps a quantity to what can be done to it: `toggle` (click, Space; painting across) or
-    `move` (drag, + and -). `values` holds what those quantities are, by key, and is where a change
-    arrives, as the new value; `limits` says how large a quantity may become. `selected` is the key
-    of the value last touched, `columns` the width in cells that the page has room for.
+    `move` (drag, + and -). `values` holds what those quantities are, by key, and `limits` says how
+    large one may become. What hands have set arrives in `edits`, likewise by key and with a number,
+    which goes back in `answered`. `selected` is the key of the value last touched, `columns` the
+    width in cells that the page has room for.
     """
 
     _esm = _HERE / "live_drawing.js"
@@ -33,6 +34,9 @@ class LiveDrawing(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
     actions = traitlets.Dict().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
+    # Not echoed: what other pages need to hear is the picture, and this one waits for nothing else.
+    edits = traitlets.Dict({"at": 0, "values": {}}).tag(sync=True, echo_update=False)
+    answered = traitlets.Float(0).tag(sync=True)
     limits = traitlets.Dict().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
     columns = traitlets.Int(0).tag(sync=True)
@@ -47,6 +51,7 @@ class LiveDrawing(anywidget.AnyWidget):
             self.svg = svg.markup(drawing.page)
             self.alt = drawing.alt
             self.values = values
+            self.answered = self.edits["at"]
 
     @contextmanager
     def guard(self) -> Iterator[None]:

@@ -10,7 +10,8 @@ from playwright.sync_api import Locator, Page
 from sftviz.explorers.explorer import Explorer
 from sftviz.explorers.live_drawing import LiveDrawing
 
-SHARED = ("svg", "alt", "actions", "values", "limits", "selected", "columns", "error")
+SHARED = ("svg", "alt", "actions", "values", "limits", "columns")
+SHARED += ("answered", "selected", "error")
 
 # What stands around a drawing in a notebook: controls above it, a notebook that listens for keys.
 PAGE = """
@@ -107,7 +108,8 @@ class Alone:
 
     @property
     def edits(self) -> list[dict]:
-        return [message["values"] for message in self.messages if "values" in message]
+        """What hands have set, a message at a time."""
+        return [message["edits"]["values"] for message in self.messages if "edits" in message]
 
     def push(self) -> None:
         """Send the page the state of the kernel, as it is after a change from elsewhere."""
