@@ -3,8 +3,9 @@
     python benchmarks/browser.py
 
 The step explorer beside what one would write otherwise: `ipywidgets.interact` around the same
-picture drawn by matplotlib. Both have a slider for G, and their sliders are pressed in turns. Then,
-in a kernel that nobody looks at, the explorer's own part: from a change of its state until the
+picture drawn by matplotlib. Both have a slider for G, and their sliders are pressed in turns; so is
+a log-prob in the explorer's picture, which the other one can't offer. Then, in a kernel that nobody
+looks at, the explorer's own part: from a change of its state until the
 message with the new picture is on its way. Prints the table and writes it to
 `benchmarks/latency.md`.
 
@@ -152,23 +153,31 @@ def main() -> None:
 
 
 def waiting(page: Page) -> list[Row]:
-    """From a key press on the slider of G to the painted picture, medians."""
+    """From a key press to the painted picture, medians."""
     rows = []
     outputs = page.locator(".jp-Cell-outputWrapper").filter(has=page.get_by_role("slider"))
     for index, (B, S) in enumerate(SHAPES):
         ours, usual = outputs.nth(2 * index), outputs.nth(2 * index + 1)
+        sliders = [place.get_by_role("slider").first for place in (ours, usual)]
+        cell = ours.locator('[data-key="policy_log_probs[0,0]"]:has(> rect)')
         times = [
-            [press(page, place, key) for place in (ours, usual)]
-            for key in ("ArrowRight", "ArrowLeft") * (PRESSES // 2)
+            (
+                press(page, ours, sliders[0], arrow),
+                press(page, usual, sliders[1], arrow),
+                press(page, ours, cell, sign),
+            )
+            for arrow, sign in (("ArrowRight", "-"), ("ArrowLeft", "+")) * (PRESSES // 2)
         ]
         middles = [median(column) for column in zip(*times[2:], strict=True)]  # the first warm up
-        rows.append(Row(f"key press to painted picture, {B} × {S} tokens, median", *middles, 50))
+        slow = f"to painted picture, {B} × {S} tokens, median"
+        rows.append(Row(f"key press on the slider {slow}", *middles[:2], 50))
+        rows.append(Row(f"key press in the picture {slow}", middles[2], None, 50))
     return rows
 
 
-def press(page: Page, place: Locator, key: str) -> float:
-    """Press a key on the slider of a place, when all is quiet; how long its picture took, in ms."""
-    place.get_by_role("slider").first.focus()
+def press(page: Page, place: Locator, target: Locator, key: str) -> float:
+    """Press a key on something in a place, when all is quiet; how long the picture took, in ms."""
+    target.focus()
     page.wait_for_function(IDLE, timeout=PATIENCE * 1000)
     place.evaluate(WATCH)
     page.keyboard.press(key)
