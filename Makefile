@@ -12,8 +12,9 @@ FIRST_PAGE := /lab/tree/notebooks/00_start_here.ipynb
 # Jupyter will not start as root unless told so; in a container one usually is.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# One torch thread: sums are added up in the same order, to the last digit, on every machine.
-test notebooks bench: export OMP_NUM_THREADS ?= 1
+# One torch thread: sums are added up in the same order, to the last digit, on every machine; and on
+# a busy one no picture waits until a second core is free.
+lab test notebooks bench: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test notebooks bench clean

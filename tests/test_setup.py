@@ -56,6 +56,26 @@ def test_binder_has_a_torch_that_the_package_accepts():
     assert '"torch>=2.6"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
+@pytest.mark.parametrize("target", ["lab", "test", "notebooks", "bench"])
+def test_what_make_runs_has_one_torch_thread(target, tmp_path):
+    """`make` itself, with tools that only write down how many they are given."""
+    for tool in ("jupyter", "python", "ruff"):
+        path = tmp_path / "bin" / tool
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\necho OMP_NUM_THREADS=$OMP_NUM_THREADS\n", "utf-8")
+        path.chmod(0o755)
+    for stamp in (".environment", ".package"):
+        (tmp_path / stamp).touch()
+    make = ("env", "-u", "OMP_NUM_THREADS", "make")
+    told = output_of(*make, "-s", target, f"VENV={tmp_path}", MAKEFLAGS="", MAKELEVEL="0")
+    assert set(told.split()) == {"OMP_NUM_THREADS=1"}
+
+
+def test_a_session_on_binder_has_one_torch_thread():
+    start = ROOT / "binder" / "start"
+    assert output_of(start, "sh", "-c", "echo $OMP_NUM_THREADS") == "1\n"
+
+
 @pytest.mark.parametrize(
     ("target", "does"),
     [
