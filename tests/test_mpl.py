@@ -61,6 +61,17 @@ def test_a_dollar_in_a_token_is_a_dollar(tmp_path):
     mpl.save(Text(r"$\nonsense{$"), tmp_path / "a.png")  # as a formula it would raise
 
 
+@pytest.mark.parametrize("ending", ["png", "pdf"])
+def test_what_one_font_lacks_another_stands_in_for(ending, tmp_path):
+    with warnings.catch_warnings(action="error"):  # of matplotlib's own fonts, the second has these
+        mpl.save(Row((Text("שבת"), Cell("Ǻ", 5, "loss"))), tmp_path / f"a.{ending}")
+
+
+@pytest.mark.parametrize("text", ["loss = −2.8", "", "\U0010ffff"])
+def test_no_font_is_taken_that_has_nothing_to_add(text):
+    assert mpl._fonts(Text(text)) == ["DejaVu Sans Mono"]
+
+
 def test_hostile_tokens_can_be_saved(hostile, tmp_path):
     trace = trace_step(torch.full((2, 6), -0.5), torch.ones(2, 6), 2)
     drawing = step_flow(trace, hostile)

@@ -1,9 +1,12 @@
 """A scene on matplotlib: for print, and for slides. Too slow for a picture that moves."""
 
+from functools import cache
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.patches import FancyBboxPatch
 
 from sftviz.backends.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
@@ -12,7 +15,9 @@ from sftviz.theme import paint
 
 _PIXELS_PER_INCH = 96  # of an SVG, so that both come out the same size
 _POINTS = 72 / _PIXELS_PER_INCH
-_MONO = CELL_WIDTH / 0.602  # px: the size at which a letter of DejaVu Sans Mono fills a cell
+_FONT, _TITLE_FONT = "DejaVu Sans Mono", "DejaVu Sans"  # which matplotlib brings
+_SIZE = CELL_WIDTH / 0.602  # px: at which a letter of that font fills a cell
+_SYMBOLIC = ("cm", "STIXNonUnicode", "STIXSize", "Last Resort")  # a letter in them is a symbol
 # Neither the hour nor the program's version: the same drawing gives the same bytes.
 _METADATA = {
     ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
@@ -37,9 +42,37 @@ def draw(scene: Node) -> Figure:
         (0, 0, 1, 1), xlim=(-MARGIN, width - MARGIN), ylim=(height - MARGIN, -MARGIN)
     )
     ax.set_axis_off()
-    for x, y, shape in scene.marks():
-        _add(ax, x * CELL_WIDTH, y * CELL_HEIGHT, shape)
+    with rc_context({"font.family": _fonts(scene)}):
+        for x, y, shape in scene.marks():
+            _add(ax, x * CELL_WIDTH, y * CELL_HEIGHT, shape)
     return figure
+
+
+def _fonts(scene: Node) -> list[str]:
+    """Fonts that together have every character of a scene, as far as any installed one has it."""
+    shapes = [shape for _, _, shape in scene.marks()]
+    missing = {char for shape in shapes if isinstance(shape, Text | Cell) for char in shape.text}
+    fonts = []
+    for name, path in _installed().items():
+        font = get_font(path)
+        if found := {char for char in missing if font.get_char_index(ord(char))}:
+            fonts.append(name)
+            missing -= found
+        if not missing:
+            break
+    return fonts or [_FONT]
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """The upright fonts of this machine and their files; the two that we draw with come first."""
+    upright = {
+        font.name: font.fname
+        for font in fontManager.ttflist
+        if font.style == "normal" and font.weight in (400, "normal")
+    }
+    names = sorted(name for name in upright if not name.startswith(_SYMBOLIC))
+    return {name: upright[name] for name in (_FONT, _TITLE_FONT, *names)}
 
 
 def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
@@ -51,9 +84,9 @@ def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
                 top + 15,
                 text,
                 color=paint(tone, "light").ink,
-                family="DejaVu Sans" if is_title else "DejaVu Sans Mono",
+                family=_TITLE_FONT if is_title else None,
                 weight="bold" if is_title else "normal",
-                size=(14 if is_title else _MONO) * _POINTS,
+                size=(14 if is_title else _SIZE) * _POINTS,
                 parse_math=False,  # a token may hold a $
             )
         case Cell(text, _, tone):
