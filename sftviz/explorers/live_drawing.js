@@ -63,6 +63,12 @@ const keyOf = (element) => element?.getAttribute("data-key") ?? "";
 const around = (target, selector) =>
   target instanceof Element ? /** @type {SVGGElement | null} */ (target.closest(selector)) : null;
 
+/** The right and the upper edge of a frame, without its stroke, which focus makes broader. */
+function cornerOf(/** @type {SVGGElement} */ cell) {
+  const { x, y, width } = /** @type {SVGRectElement} */ (cell.querySelector("rect")).getBBox();
+  return [x + width, y];
+}
+
 /** @param {{model: Model, el: HTMLElement}} context */
 function render({ model, el }) {
   el.classList.add("sftviz-live");
@@ -201,17 +207,17 @@ function render({ model, el }) {
   /** Go to another cell, as they lie on the page. @param {string} key one of WAYS */
   function go(key) {
     const [x, y] = WAYS[key];
-    const from = cellOf(current)?.getBoundingClientRect() ?? new DOMRect();
+    const from = cellOf(current);
+    if (!from) return;
+    const [right, top] = cornerOf(from);
     const ahead = cells()
-      .map((cell) => {
-        const { right, top } = cell.getBoundingClientRect();
-        return { cell, across: Math.round(right - from.right), down: Math.round(top - from.top) };
-      })
+      .map((cell) => ({ cell, across: cornerOf(cell)[0] - right, down: cornerOf(cell)[1] - top }))
       .filter(({ across, down }) => (y ? down * y > 0 : down === 0 && across * x > 0))
       .sort((a, b) => (a.down - b.down) * y || Math.abs(a.across) - Math.abs(b.across));
     const next = ahead.at(key.startsWith("Arrow") ? 0 : -1)?.cell;
-    next?.focus();
-    next?.scrollIntoView({ block: "nearest", inline: "nearest" }); // all of it
+    if (!next) return;
+    enter(next);
+    next.scrollIntoView({ block: "nearest", inline: "nearest" }); // all of it
   }
 
   /** @param {KeyboardEvent} event */
@@ -226,10 +232,10 @@ function render({ model, el }) {
     if (isClick || key in WAYS) event.preventDefault(); // or the page would scroll
   }
 
-  /** @param {FocusEvent} event */
-  function onFocus({ target }) {
-    const cell = around(target, FRAMED);
+  /** Go to a cell. In a window without focus nothing tells of it. @param {SVGGElement | null} cell */
+  function enter(cell) {
     if (!cell) return;
+    cell.focus({ preventScroll: true });
     cellOf(current)?.setAttribute("tabindex", "-1");
     cell.setAttribute("tabindex", "0");
     current = keyOf(cell);
@@ -242,7 +248,7 @@ function render({ model, el }) {
     const cell = around(event.target, FRAMED);
     if (!cell || event.button) return;
     event.preventDefault(); // no text is selected while dragging
-    cell.focus({ preventScroll: true });
+    enter(cell);
     const action = actionOf(current);
     if (!action) return;
     const value = action === "toggle" ? 1 - valueOf(current) : valueOf(current);
@@ -308,7 +314,7 @@ function render({ model, el }) {
     report("columns", Math.floor(contentRect.width / CELL_WIDTH) - 2);
   });
   picture.addEventListener("keydown", onKey);
-  picture.addEventListener("focusin", onFocus);
+  picture.addEventListener("focusin", (event) => enter(around(event.target, FRAMED)));
   picture.addEventListener("focusout", light);
   picture.addEventListener("pointerdown", onDown);
   picture.addEventListener("pointermove", onMove);

@@ -249,6 +249,21 @@ def test_a_hand_quicker_than_the_kernel_starts_from_what_it_set_last(live):
     assert [list(edit.values()) for edit in live.edits] == [[-0.9], [-1.1]]
 
 
+def test_a_hand_is_followed_in_a_window_without_focus(live):
+    """Which hears nothing of what is focused in it: another one is in front."""
+    live.page.evaluate(
+        "addEventListener('focusin', event => event.stopImmediatePropagation(), { capture: true })"
+    )
+    live.cell("response_mask[0,2]").click()
+    expect(live.cell("num_tokens")).to_have_text("8")
+    expect(live.cell("response_mask[0,2]")).to_be_focused()
+    drag(live, "policy_log_probs[0,2]", 50)
+    expect(live.cell("policy_log_probs[0,2]")).to_have_text("−1.3")
+    expect(live.cell("policy_log_probs[0,2]")).to_be_focused()
+    live.page.keyboard.press("-")
+    expect(live.cell("policy_log_probs[0,2]")).to_have_text("−1.4")
+
+
 def test_no_key_pressed_inside_reaches_the_notebook(live):
     keys = ["b", "x", "d", "d", "Escape", "Enter", "Shift+Enter", "Control+Enter", "Control+z"]
     keys += ["ArrowUp", "ArrowDown", "Control+Shift+ArrowUp", "Control+Shift+M", "Delete"]
