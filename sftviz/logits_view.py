@@ -9,6 +9,7 @@ from sftviz.formatting import number, token_label
 from sftviz.logits import LogitsTrace
 from sftviz.parts import CELL, TITLES, TONES, caption, elide, formula, ledger, result, section
 from sftviz.scene import Cell, Column, Flow, Node, Row, Text
+from sftviz.sheet import Places, columns_in, columns_width
 from sftviz.stages import Term, tell
 from sftviz.views import FRAME, WIDTH, sentence
 
@@ -37,9 +38,9 @@ def logits_flow(
     _, S, V = trace.logits.shape
     check_vocabulary(trace, vocabulary)
     inner = width - FRAME
-    cell = _widest(trace, _columns(S, CELL, inner))
-    columns = _columns(S, cell, inner)
-    body = max(len(columns) * (cell + 1) + _NAMES, min(_BODY, inner))
+    cell = _widest(trace, columns_in(S, CELL, inner - _NAMES))
+    columns = columns_in(S, cell, inner - _NAMES)
+    body = max(columns_width(columns, cell) + _NAMES, min(_BODY, inner))
     beside = TITLES + body <= inner
     page = _Page(trace, vocabulary or [str(entry) for entry in range(V)], columns, cell, body)
     told = (
@@ -60,12 +61,7 @@ def logits_flow(
     return Drawing(Flow(sections), alt)
 
 
-def _columns(count: int, cell: int, width: int) -> tuple[int | None, ...]:
-    """The columns shown of `count`, with the names of their entries behind them."""
-    return elide(count, max(3, (width - _NAMES) // (cell + 1)))
-
-
-def _widest(trace: LogitsTrace, columns: tuple[int | None, ...]) -> int:
+def _widest(trace: LogitsTrace, columns: Places) -> int:
     """How wide a cell must be for every number that is shown."""
     shown = [column for column in columns if column is not None]
     entries = [entry for entry in elide(trace.logits.shape[2], _MAX_ENTRIES) if entry is not None]
@@ -91,7 +87,7 @@ class _Page:
 
     trace: LogitsTrace
     vocabulary: Sequence[str]
-    columns: tuple[int | None, ...]
+    columns: Places
     cell: int  # the width of a cell
     body: int
 

@@ -19,9 +19,9 @@ Tokens = Sequence[Sequence[str]]  # B rows of S
 TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")  # each (B, S)
 
 SUMS = 10  # at least: the row sums beside a grid
-GAP = 2  # the sign of what is left out of it
 MAX_ROWS = 8
 _NARROWEST = 3  # cells: a digit and its flanks
+_GAP = 2  # cells: the sign of what is left out, and the blank behind it
 
 Places = tuple[int | None, ...]  # of rows or columns; None stands for those left out
 Line = tuple[str, ...]  # a value of each shown column, written
@@ -42,9 +42,7 @@ class Sheet:
     @property
     def grid_width(self) -> int:
         """The width of a grid with its row sums."""
-        gaps = self.columns.count(None)
-        cells = (len(self.columns) - gaps) * (self.cell + 1)
-        return cells + gaps * GAP + _sums_width(self.sums)
+        return columns_width(self.columns, self.cell) + _sums_width(self.sums)
 
     @property
     def left_out(self) -> str:
@@ -68,10 +66,10 @@ def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX
     sums = _write_sums(trace, rows)
     width -= _sums_width(sums)
     # The narrowest cells first: what they have room for says how wide they must be.
-    lines = _write(trace, rows, _columns(S, _NARROWEST, width))
+    lines = _write(trace, rows, columns_in(S, _NARROWEST, width))
     longest = max(max(map(len, line)) for field in lines.values() for line in field.values())
     cell = max(longest + 2, min(CELL, width // S - 1))
-    columns = _columns(S, cell, width)
+    columns = columns_in(S, cell, width)
     count = len(_shown(columns))
     for field in lines.values():
         for row, line in field.items():
@@ -79,12 +77,18 @@ def fit(trace: StepTrace, tokens: Tokens | None, width: int, max_rows: int = MAX
     return Sheet(trace, tokens, rows, columns, lines, sums, cell)
 
 
-def _columns(count: int, cell: int, width: int) -> Places:
+def columns_in(count: int, cell: int, width: int) -> Places:
     """The columns shown of `count`: all that a width in cells has room for."""
     if count <= width // (cell + 1):
         return tuple(range(count))
-    shown = (width - GAP) // (cell + 1)
+    shown = (width - _GAP) // (cell + 1)
     return (*range(shown - 1), None, count - 1)
+
+
+def columns_width(columns: Places, cell: int) -> int:
+    """How wide columns are, each with the blank behind it."""
+    gaps = columns.count(None)
+    return (len(columns) - gaps) * (cell + 1) + gaps * _GAP
 
 
 def check_tokens(shape: tuple[int, int], tokens: Tokens | None) -> None:

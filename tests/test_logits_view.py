@@ -70,6 +70,17 @@ def test_a_vocabulary_of_another_size_is_refused():
     )
 
 
+@pytest.mark.parametrize("S", [1, 4, 30])
+@pytest.mark.parametrize("width", [48, 57, 80, 112, 140])
+def test_a_picture_fits_its_width_with_straight_edges(S, width):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(1, S, 12), torch.randint(0, 12, (1, S))
+    drawing = logits_flow(LogitsBatch(logits, labels, torch.ones(1, S)).trace(), width=width)
+    assert drawing.scene.width <= width
+    assert {len(line) for line in drawing.text.splitlines()} == {drawing.scene.width}
+    assert "grad[0,0]" in drawing.keys and f"grad[0,{S - 1}]" in drawing.keys
+
+
 def test_a_long_number_widens_every_cell():
     rows = [[-1.2345e-12, 9.0, 0.0], [-1.2345e-123, 0.0, 1.0]]
     logits = torch.tensor([rows], dtype=torch.float64)
