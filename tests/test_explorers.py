@@ -540,6 +540,20 @@ def test_a_change_on_the_page_is_answered_in_one_message(explorer, sent):
     assert [state["answered"] for state in sent] == [1, 2]
 
 
+def test_edits_are_answered_by_the_picture_that_has_them_in_it(explorer, sent):
+    """And not by one that is drawn before it, for what else came in the same message."""
+    explorer.live.set_state(
+        {
+            "columns": 60,
+            "selected": "response_mask[0,1]",
+            "edits": {"at": 0.5, "values": {"response_mask[0,1]": 0}},
+        }
+    )
+    (answer,) = [state for state in sent if "answered" in state]
+    assert answer["answered"] == 0.5
+    assert answer["values"]["response_mask[0,1]"] == 0 and answer["svg"] == explorer.live.svg
+
+
 def test_what_hands_set_is_not_echoed(explorer, monkeypatch):
     """The page would wait for the picture behind that message."""
     methods = []

@@ -67,9 +67,23 @@ def test_what_one_font_lacks_another_stands_in_for(ending, tmp_path):
         mpl.save(Row((Text("שבת"), Cell("Ǻ", 5, "loss"))), tmp_path / f"a.{ending}")
 
 
-@pytest.mark.parametrize("text", ["loss = −2.8", "", "\U0010ffff"])
+@pytest.mark.parametrize("text", ["loss = −2.8", "", "\U0010ffff", "\u2068\u2069"])
 def test_no_font_is_taken_that_has_nothing_to_add(text):
     assert mpl._fonts(Text(text)) == ["DejaVu Sans Mono"]
+
+
+def test_no_more_fonts_are_opened_than_it_takes(monkeypatch):
+    opened = []
+    get_font = mpl.get_font
+    monkeypatch.setattr(mpl, "get_font", lambda path: opened.append(path) or get_font(path))
+    mpl._fonts(Row((Text("a"), Text("\u2068שבת\u2069"))))  # with what isolates it: no font has that
+    assert len(opened) == 2
+
+
+def test_a_font_that_is_gone_is_passed_over(monkeypatch):
+    fonts = mpl._installed() | {"Gone": "/nowhere/gone.ttf"}
+    monkeypatch.setattr(mpl, "_installed", lambda: fonts)
+    assert mpl._fonts(Text("a\U0010ffff")) == ["DejaVu Sans Mono"]
 
 
 def test_hostile_tokens_can_be_saved(hostile, tmp_path):

@@ -1,1 +1,1 @@
-"""Ways to draw a scene: each a single `match` over its three marks."""
+"""Ways to draw a scene: each a single `match` over its four shapes."""

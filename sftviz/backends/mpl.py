@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from unicodedata import category
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -17,7 +18,8 @@ _PIXELS_PER_INCH = 96  # of an SVG, so that both come out the same size
 _POINTS = 72 / _PIXELS_PER_INCH
 _FONT, _TITLE_FONT = "DejaVu Sans Mono", "DejaVu Sans"  # which matplotlib brings
 _SIZE = CELL_WIDTH / 0.602  # px: at which a letter of that font fills a cell
-_SYMBOLIC = ("cm", "STIXNonUnicode", "STIXSize", "Last Resort")  # a letter in them is a symbol
+# In these a letter is a symbol or a box.
+_SYMBOLIC = ("cm", "STIXNonUnicode", "STIXSize", "Last Resort", ".Last")
 # Neither the hour nor the program's version: the same drawing gives the same bytes.
 _METADATA = {
     ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
@@ -51,10 +53,14 @@ def draw(scene: Node) -> Figure:
 def _fonts(scene: Node) -> list[str]:
     """Fonts that together have every character of a scene, as far as any installed one has it."""
     shapes = [shape for _, _, shape in scene.marks()]
-    missing = {char for shape in shapes if isinstance(shape, Text | Cell) for char in shape.text}
+    chars = {char for shape in shapes if isinstance(shape, Text | Cell) for char in shape.text}
+    missing = {char for char in chars if category(char) != "Cf"}  # which draws nothing
     fonts = []
     for name, path in _installed().items():
-        font = get_font(path)
+        try:
+            font = get_font(path)
+        except (OSError, RuntimeError):  # matplotlib remembers fonts that are gone by now
+            continue
         if found := {char for char in missing if font.get_char_index(ord(char))}:
             fonts.append(name)
             missing -= found

@@ -52,6 +52,7 @@ class Explorer(ipywidgets.VBox):
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
         self._is_showing = False  # the state in the controls
         self._drawn: tuple[object, ...] = ()  # the state that was last drawn
+        self._taken = 0.0  # the number of the last edits that the state has in it
         self.live.observe(self._take_edits, "edits")
         self.live.observe(self._take_selected, "selected")
         self.live.observe(self._show_drawing, "columns")
@@ -159,7 +160,7 @@ class Explorer(ipywidgets.VBox):
 
     def _show_drawing(self, change: object = None) -> None:
         drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
-        self.live.show(drawing, self._values(drawing))
+        self.live.show(drawing, self._values(drawing), self._taken)
 
     def _values(self, drawing: Drawing) -> dict[str, float | None]:
         """What can be changed in a drawing, by key; None for what JSON has no number for."""
@@ -176,9 +177,13 @@ class Explorer(ipywidgets.VBox):
         return values
 
     def _take_edits(self, change: dict) -> None:
+        edits = change["new"]
+        if not edits["values"]:  # the page has forgotten what was answered
+            return
+        self._taken = edits["at"]
         with self.live.guard():
-            self.edit(change["new"]["values"])
-        self.live.answered = change["new"]["at"]  # also what was refused
+            self.edit(edits["values"])
+        self.live.answered = self._taken  # also what was refused
 
     def _take_selected(self, change: dict) -> None:
         if index := _parse(change["new"])[1]:

@@ -3,8 +3,9 @@
 // Elements that show a value carry data-key: `grad[1,3]` is that of a token, `grad[1,:]` those of a
 // row, `loss` stands alone. The kernel says in `actions` which quantities may be changed and how,
 // and in `values` what they are. What a hand changes goes into `edits` as the new value, never as a
-// difference, so that of a burst only the last need arrive. They carry a number, which the kernel
-// writes into `answered` when the picture has them in it or it has refused them.
+// difference, so that of a burst only the last need arrive. They go by a number, which the kernel
+// writes into `answered` when the picture has them in it or it has refused them. Until then the next
+// edits hold them as well. All views of a drawing share them, since they share the model.
 
 /**
  * What the page shares with the kernel, as live_drawing.py tells it; null is what JSON can't write.
@@ -82,8 +83,6 @@ function render({ model, el }) {
   let hovered = ""; // the key under the pointer
   let told = model.get("alt"); // to a screen reader
   let settling = 0; // a timer
-  let at = Math.random(); // the number of the last edits; another page has others
-  /** @type {Record<string, number>} */ let unanswered = {}; // what they set
   /** @type {string[]} */ let drawn = []; // the parts of the picture: what opens it, then its groups
   /** @type {Hold | undefined} */ let hold;
 
@@ -93,7 +92,9 @@ function render({ model, el }) {
   /** @param {string} key */
   const cellOf = (key) => cells().find((cell) => keyOf(cell) === key);
   /** @param {string} key */
-  const valueOf = (key) => unanswered[key] ?? model.get("values")[key] ?? 0;
+  const known = (key) => model.get("edits").values[key] ?? model.get("values")[key];
+  /** @param {string} key */
+  const valueOf = (key) => known(key) ?? 0;
   /** @param {string} key */
   const actionOf = (key) => model.get("actions")[parse(key).quantity];
 
@@ -105,14 +106,15 @@ function render({ model, el }) {
 
   /** @param {string} key @param {number} value */
   function change(key, value) {
-    if (value === valueOf(key)) return;
-    unanswered = { ...unanswered, [key]: value };
-    report("edits", { at: ++at, values: unanswered });
+    if (value === known(key)) return;
+    // The number is one that no other page has.
+    report("edits", { at: Math.random(), values: { ...model.get("edits").values, [key]: value } });
   }
 
   /** Once the last edits are answered, the kernel's word counts again. */
   function heed() {
-    if (model.get("answered") === at) unanswered = {};
+    const { at } = model.get("edits");
+    if (at === model.get("answered")) model.set("edits", { at, values: {} });
   }
 
   /** Change to the hundredth, as far as the quantity may go. @param {string} key @param {number} to */
@@ -152,7 +154,7 @@ function render({ model, el }) {
     cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
     cell.setAttribute("tabindex", key === current ? "0" : "-1");
     if (action) cell.setAttribute("data-action", action);
-    if (action === "toggle") cell.setAttribute("aria-checked", String(valueOf(key) === 1));
+    if (action === "toggle") cell.setAttribute("aria-checked", String(model.get("values")[key] === 1));
     if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
   }
 
@@ -169,7 +171,6 @@ function render({ model, el }) {
 
   /** Show a new picture. What is as it was stays in the page: to lay out and paint takes time. */
   function draw() {
-    heed();
     const parts = model.get("svg").split(/(?=<g )/);
     const isAlike = parts.length === drawn.length && parts[0] === drawn[0];
     const hadFocus = picture.contains(document.activeElement);
@@ -324,6 +325,7 @@ function render({ model, el }) {
   model.on("change:svg", draw);
   model.on("change:answered", heed);
   model.on("change:error", showError);
+  heed();
   draw();
   showError();
   sizes.observe(el);

@@ -45,13 +45,17 @@ class LiveDrawing(anywidget.AnyWidget):
     raises: ClassVar[bool] = False
     """Whether `guard` lets exceptions through: tests want them, a reader wants a sentence."""
 
-    def show(self, drawing: Drawing, values: dict[str, float]) -> None:
-        """Show a drawing in place of the one before, in one message."""
+    def show(self, drawing: Drawing, values: dict[str, float | None], answered: float) -> None:
+        """Show a drawing in place of the one before, in one message.
+
+        `values` are those that can be changed in it, `answered` the number of the last edits that
+        it has in it.
+        """
         with self.hold_sync():
             self.svg = svg.markup(drawing.page)
             self.alt = drawing.alt
             self.values = values
-            self.answered = self.edits["at"]
+            self.answered = answered
 
     @contextmanager
     def guard(self) -> Iterator[None]:

@@ -55,7 +55,7 @@ window.Model = class {
     while (Object.keys(this.unsent).length) {
       const message = this.unsent;
       this.unsent = {};
-      this.take(await this.kernel(message));
+      for (const state of await this.kernel(message)) this.take(state);
     }
     this.isWaiting = false;
   }
@@ -109,11 +109,12 @@ class Alone:
     @property
     def edits(self) -> list[dict]:
         """What hands have set, a message at a time."""
-        return [message["edits"]["values"] for message in self.messages if "edits" in message]
+        edits = [message["edits"]["values"] for message in self.messages if "edits" in message]
+        return [values for values in edits if values]  # a page forgets what was answered
 
     def push(self) -> None:
         """Send the page the state of the kernel, as it is after a change from elsewhere."""
-        self.page.evaluate(f"state => {self.name}.take(state)", self._state())
+        self.page.evaluate(f"state => {self.name}.take(state)", self.state())
 
     def settled(self) -> None:
         """Wait until the front end has nothing more to say."""
@@ -122,12 +123,16 @@ class Alone:
             f" && !Object.keys({self.name}.unsent).length"
         )
 
-    def hear(self, message: dict) -> dict:
+    def hear(self, message: dict) -> list[dict]:
+        """Take a message from the page; what the kernel sends thereupon, message by message."""
         self.messages.append(message)
-        self.explorer.live.set_state(message)
-        return self._state()
+        live, news = self.explorer.live, []
+        live._send = lambda message, buffers=None: news.append(message)
+        live.set_state(message)
+        del live._send
+        return [message["state"] for message in news if message["method"] == "update"]
 
-    def _state(self) -> dict:
+    def state(self) -> dict:
         return {name: getattr(self.explorer.live, name) for name in SHARED}
 
 
@@ -148,7 +153,7 @@ def show(page: Page, explorer: Explorer, code: str) -> Alone:
             window.model{count} = new Model(state, kernel{count});
             window.dispose{count} = await show(model{count}, explorer, code);
         }}""",
-        [alone._state(), EXPLORER, code],
+        [alone.state() | {"edits": explorer.live.edits}, EXPLORER, code],
     )
     alone.settled()
     return alone

@@ -216,6 +216,13 @@ def test_plus_and_minus_move_a_log_prob(live, keys, text):
     expect(live.cell("policy_log_probs[0,2]")).to_have_text(text)
 
 
+def test_a_log_prob_that_is_no_number_can_be_made_one(put):
+    live = put(StepExplorer([[-torch.inf, -1.0]]))
+    live.cell("policy_log_probs[0,0]").focus()
+    live.page.keyboard.press("+")
+    expect(live.cell("policy_log_probs[0,0]")).to_have_text("0")
+
+
 def test_a_burst_of_keys_ends_in_the_right_state(live):
     live.cell("policy_log_probs[0,2]").focus()
     send = "[...arguments[0]].forEach(key => document.activeElement.dispatchEvent(event(key)))"
@@ -420,9 +427,16 @@ def test_what_changed_is_lit_until_the_hand_rests_and_nothing_else(clock, put):
     assert lit(live) == changed
     clock.run_for(500)
     assert lit(live) == changed and fading(live) == set()
+    browser = live.page.context.new_cdp_session(live.page)
+    browser.send("Animation.enable")
+    browser.send("Animation.setPlaybackRate", {"playbackRate": 0})  # a look takes time
     clock.run_for(300)
     assert fading(live) == changed
-    live.page.wait_for_timeout(600)
+    browser.send("Animation.setPlaybackRate", {"playbackRate": 1})
+    live.place.evaluate(
+        """place => Promise.all(
+            place.getAnimations({ subtree: true }).map(({ finished }) => finished))"""
+    )
     assert lit(live) == fading(live) == set()
 
 
@@ -686,6 +700,23 @@ def test_two_views_of_one_explorer_show_the_same_and_each_keeps_its_focus(live):
     expect(live.cell("response_mask[0,2]")).to_be_focused()
     second.locator('[data-key="response_mask[0,0]"]').click()
     expect(live.cell("num_tokens")).to_have_text("7")
+
+    live.page.evaluate(
+        """() => {
+            const press = (place, token) => {
+                const mask = `[data-key="response_mask[0,${token}]"]`;
+                const cell = document.querySelector(`${place} ${mask}`);
+                cell.focus();
+                cell.dispatchEvent(new KeyboardEvent("keydown", { key: " ", bubbles: true }));
+            };
+            press(".drawing", 1); // which the kernel hears of
+            press(".drawing", 2); // and only then of what follows
+            press(".second", 1);
+        }"""
+    )
+    expect(live.cell("num_tokens")).to_have_text("6")
+    expect(live.cell("response_mask[0,1]")).to_have_text("1")
+    expect(live.cell("response_mask[0,2]")).to_have_text("0")
     assert live.page.evaluate("heard") == []
 
 
