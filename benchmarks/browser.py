@@ -3,15 +3,15 @@
     python benchmarks/browser.py
 
 The step explorer beside what one would write otherwise: `ipywidgets.interact` around the same
-picture drawn by matplotlib. Both have a slider for G, and their sliders are pressed in turns; so is
-a log-prob in the explorer's picture, which the other one can't offer. Then, in a kernel that nobody
-looks at, the explorer's own part: from a change of its state until the
+picture drawn by matplotlib. Both have a slider for G, and their sliders are pressed in turns. Then
+a log-prob in the explorer's picture is pressed, again and again, which the other one can't offer.
+And in a kernel that nobody looks at, the explorer's own part: from a change of its state until the
 message with the new picture is on its way. Prints the table and writes it to
 `benchmarks/latency.md`.
 
 Some 15 ms of every wait are the way through Jupyter's server and back. The server also leaves its
-sockets to Nagle's algorithm, so that of two short messages the second may wait 40 ms: with that
-algorithm off, the same press is about 20 ms quicker where it struck.
+sockets to Nagle's algorithm, so that of two short messages the second may wait 40 ms. Where that
+strikes, and it strikes whole runs or none of them, a small picture takes 60 to 70 ms.
 """
 
 import json
@@ -160,18 +160,15 @@ def waiting(page: Page) -> list[Row]:
         ours, usual = outputs.nth(2 * index), outputs.nth(2 * index + 1)
         sliders = [place.get_by_role("slider").first for place in (ours, usual)]
         cell = ours.locator('[data-key="policy_log_probs[0,0]"]:has(> rect)')
-        times = [
-            (
-                press(page, ours, sliders[0], arrow),
-                press(page, usual, sliders[1], arrow),
-                press(page, ours, cell, sign),
-            )
-            for arrow, sign in (("ArrowRight", "-"), ("ArrowLeft", "+")) * (PRESSES // 2)
+        pairs = [
+            (press(page, ours, sliders[0], key), press(page, usual, sliders[1], key))
+            for key in ("ArrowRight", "ArrowLeft") * (PRESSES // 2)
         ]
-        middles = [median(column) for column in zip(*times[2:], strict=True)]  # the first warm up
-        slow = f"to painted picture, {B} × {S} tokens, median"
-        rows.append(Row(f"key press on the slider {slow}", *middles[:2], 50))
-        rows.append(Row(f"key press in the picture {slow}", middles[2], None, 50))
+        alone = [press(page, ours, cell, key) for key in "-+" * (PRESSES // 2)]
+        middles = [median(column) for column in zip(*pairs[2:], strict=True)]  # the first warm up
+        wait = f"to painted picture, {B} × {S} tokens, median"
+        rows.append(Row(f"key press on the slider {wait}", *middles, 50))
+        rows.append(Row(f"key press in the picture {wait}", median(alone[2:]), None, 50))
     return rows
 
 
