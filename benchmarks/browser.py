@@ -10,8 +10,8 @@ message with the new picture is on its way. Prints the table and writes it to
 `benchmarks/latency.md`.
 
 Some 15 ms of every wait are the way through Jupyter's server and back. The server also leaves its
-sockets to Nagle's algorithm, so that of two short messages the second may wait 40 ms. Where that
-strikes, and it strikes whole runs or none of them, a small picture takes 60 to 70 ms.
+sockets to Nagle's algorithm, so that of two short messages the second may wait 40 ms. So the
+same press may take half as long again in another run: read one table with care.
 """
 
 import json

@@ -10,8 +10,11 @@ from playwright.sync_api import Locator, Page
 from sftviz.explorers.explorer import Explorer
 from sftviz.explorers.live_drawing import LiveDrawing
 
-SHARED = ("svg", "alt", "actions", "values", "limits", "columns")
-SHARED += ("answered", "selected", "error")
+# What the kernel says; what hands have set goes the other way.
+SHARED = (
+    *("svg", "alt", "actions", "values", "limits"),
+    *("answered", "selected", "columns", "error"),
+)
 
 # What stands around a drawing in a notebook: controls above it, a notebook that listens for keys.
 PAGE = """
