@@ -16,6 +16,9 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # a busy one no picture waits until a second core is free.
 lab test notebooks bench: export OMP_NUM_THREADS ?= 1
 
+# Where the server's settings are: tools/jupyter_server_config.py says what they are for.
+lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/tools$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
+
 .DEFAULT_GOAL := help
 .PHONY: help lab test notebooks bench clean
 

@@ -5,8 +5,12 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = (ROOT / "requirements.txt").read_text("utf-8")
@@ -56,24 +60,52 @@ def test_binder_has_a_torch_that_the_package_accepts():
     assert '"torch>=2.6"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
-@pytest.mark.parametrize("target", ["lab", "test", "notebooks", "bench"])
-def test_what_make_runs_has_one_torch_thread(target, tmp_path):
-    """`make` itself, with tools that only write down how many they are given."""
+def given_by_make(target: str, variable: str, tmp_path: Path, **variables: str) -> set[str]:
+    """What tools find in a variable: `make` itself, with tools that only write that down."""
     for tool in ("jupyter", "python", "ruff"):
         path = tmp_path / "bin" / tool
         path.parent.mkdir(exist_ok=True)
-        path.write_text("#!/bin/sh\necho OMP_NUM_THREADS=$OMP_NUM_THREADS\n", "utf-8")
+        path.write_text(f'#!/bin/sh\necho "${variable}"\n', "utf-8")
         path.chmod(0o755)
     for stamp in (".environment", ".package"):
         (tmp_path / stamp).touch()
-    make = ("env", "-u", "OMP_NUM_THREADS", "make")
-    told = output_of(*make, "-s", target, f"VENV={tmp_path}", MAKEFLAGS="", MAKELEVEL="0")
-    assert set(told.split()) == {"OMP_NUM_THREADS=1"}
+    make = ("env", "-u", variable, *(f"{name}={value}" for name, value in variables.items()))
+    make += ("make", "-s", target, f"VENV={tmp_path}")
+    return set(output_of(*make, MAKEFLAGS="", MAKELEVEL="0").splitlines())
+
+
+def given_by_binder(variable: str) -> str:
+    start = ("env", "-u", variable, ROOT / "binder" / "start")
+    return output_of(*start, "sh", "-c", f'echo "${variable}"').rstrip()
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "notebooks", "bench"])
+def test_what_make_runs_has_one_torch_thread(target, tmp_path):
+    assert given_by_make(target, "OMP_NUM_THREADS", tmp_path) == {"1"}
 
 
 def test_a_session_on_binder_has_one_torch_thread():
-    start = ("env", "-u", "OMP_NUM_THREADS", ROOT / "binder" / "start")
-    assert output_of(*start, "sh", "-c", "echo $OMP_NUM_THREADS") == "1\n"
+    assert given_by_binder("OMP_NUM_THREADS") == "1"
+
+
+def test_the_course_has_a_server_with_settings_of_its_own(tmp_path):
+    variable, folder = "JUPYTER_CONFIG_PATH", str(ROOT / "tools")
+    assert given_by_make("lab", variable, tmp_path) == {folder}
+    assert given_by_make("lab", variable, tmp_path, **{variable: "/theirs"}) == {
+        f"{folder}:/theirs"
+    }
+    assert given_by_binder(variable) == folder
+
+
+def test_the_server_holds_no_message_back(monkeypatch):
+    config = PyFileConfigLoader("jupyter_server_config.py", str(ROOT / "tools")).load_config()
+    connection_class = config.ServerApp.kernel_websocket_connection_class
+    done = []
+    monkeypatch.setattr(ZMQChannelsWebsocketConnection, "connect", lambda _: done.append("connect"))
+    handler = Mock(spec=KernelWebsocketHandler)
+    handler.set_nodelay.side_effect = lambda value: done.append(value)
+    connection_class(websocket_handler=handler).connect()
+    assert done == [True, "connect"]
 
 
 @pytest.mark.parametrize(

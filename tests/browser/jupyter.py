@@ -22,6 +22,8 @@ from urllib.request import Request, urlopen
 from nbformat import NotebookNode, v4
 from playwright.sync_api import BrowserContext, Page
 
+TOOLS = Path(__file__).parent.parent.parent / "tools"  # where the server's settings are
+
 PATIENCE = 90  # seconds, for whatever ought to take ten at most
 HERE = {"127.0.0.1", "localhost"}
 
@@ -86,8 +88,11 @@ class Server:
 
 
 @contextmanager
-def serve(home: Path) -> Iterator[Server]:
-    """A Jupyter server on a free port, with everything it keeps below `home`."""
+def serve(home: Path, config_path: Path | None = TOOLS) -> Iterator[Server]:
+    """A Jupyter server on a free port, with everything it keeps below `home`.
+
+    It has the settings that `make lab` gives it; without them it is as Jupyter ships it.
+    """
     folder, config, runtime, log = (home / n for n in ("notebooks", "config", "runtime", "log"))
     for path in (folder, config, runtime):
         path.mkdir(parents=True)
@@ -95,7 +100,7 @@ def serve(home: Path) -> Iterator[Server]:
     places = {"CONFIG": config, "RUNTIME": runtime, "DATA": home / "data"}
     env = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
     env |= {f"JUPYTER_{name}_DIR": str(path) for name, path in places.items()}
-    env |= {"IPYTHONDIR": str(home / "ipython")}
+    env |= {"IPYTHONDIR": str(home / "ipython"), "JUPYTER_CONFIG_PATH": str(config_path or "")}
 
     with log.open("wb") as output:
         process = subprocess.Popen(

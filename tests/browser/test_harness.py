@@ -1,10 +1,14 @@
 """The harness itself, on a notebook of one line: if this fails, nothing else here says anything."""
 
+import json
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
 import pytest
 from nbformat import v4, write
 from playwright.sync_api import expect
 
-from .jupyter import PANEL, THEMES
+from .jupyter import PANEL, PATIENCE, THEMES
 
 
 @pytest.fixture
@@ -46,3 +50,20 @@ def test_a_request_that_would_leave_the_machine_is_told(lab, notebook):
     with page.expect_websocket(lambda socket: "example.org" in socket.url):
         page.evaluate("() => { new WebSocket('wss://example.org/'); }")
     assert set(lab.foreign) == {"https://example.org/d3.js", "wss://example.org/"}
+
+
+def test_the_server_has_the_settings_of_the_course(server):
+    kernel = json.loads(server.ask("POST", "kernels"))["id"]
+    hello = {
+        "Authorization": f"token {server.token}",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "c2Z0dml6IHNmdHZpeiBzZg==",
+        "Sec-WebSocket-Extensions": "permessage-deflate",
+    }
+    connection = HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
+    connection.request("GET", f"/api/kernels/{kernel}/channels", headers=hello)
+    with connection.getresponse() as answer:
+        assert answer.headers["Sec-WebSocket-Extensions"] == "permessage-deflate"
+    connection.close()
