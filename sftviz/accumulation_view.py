@@ -15,6 +15,7 @@ from sftviz.views import FRAME, WIDTH
 
 _BODY = 66  # cells, for the longest line with its result
 _MAX = 6  # rows and columns of a parameter; more are left out
+_TONES = {"ratio": "loss", "cosine": "masked_sum"}
 
 
 def accumulation_flow(
@@ -56,6 +57,15 @@ of the mean per sequence. zero_grad(): .grad is None, and the next window begins
     else:
         alt += f"{reached} of {len(trace.ticks)} are in .grad."
     return Drawing(Flow(tuple(sections)), alt)
+
+
+def readings(trace: AccumulationTrace, reached: int) -> dict[str, Text]:
+    """What the window came to, by name; that it has not yet, before its end."""
+    shown = reached > len(trace.ticks)
+    return {
+        name: Text(number(getattr(trace, name)) if shown else "…", tone, name)
+        for name, tone in _TONES.items()
+    }
 
 
 def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
@@ -127,15 +137,17 @@ class _Page:
         lines = formula(terms, self.body - CELL - 1, f"{tick.num_tokens} response tokens")
         tone = "scaled_loss" if shown else "entry"
         loss = Cell(self.write(tick.scaled_loss, shown), CELL, tone, "scaled_loss")
-        grad = self.grid(f"grad_{tick.index + 1}", tick.grad[self.parameter], shown)
+        grad, added = (of[self.parameter] for of in (tick.grad, tick.microbatch_grad))
+        grid = self.grid(f"grad_{tick.index + 1}", grad, added, shown)
         after = "after backward()"
         if tick.index == 0 and self.trace.leftover is not None:
             after += ", on top of what was left in it"
-        return Column((*ledger(lines, loss, self.body), _caption(".grad", after), *grad))
+        return Column((*ledger(lines, loss, self.body), _caption(".grad", after), *grid))
 
     def step(self) -> Node:
         shown = self.reached > len(self.trace.ticks)
-        full = self.grid("full_batch_grad", self.trace.full_batch_grad[self.parameter], shown)
+        grad = self.trace.full_batch_grad[self.parameter]
+        full = self.grid("full_batch_grad", grad, grad, shown)
         per = self.trace.scaling.per
         ratio, cosine = (
             _value(name, getattr(self.trace, name) if shown else None)
@@ -154,9 +166,12 @@ class _Page:
         shown = self.reached > len(self.trace.ticks) + 1
         return Text(_cleared(self.trace) if shown else "", "muted")
 
-    def grid(self, field: str, tensor: Tensor, shown: bool) -> list[Node]:
-        """A parameter's gradient as a grid; while it is not shown, its empty places."""
-        values = tensor.tolist()
+    def grid(self, field: str, grad: Tensor, added: Tensor, shown: bool) -> list[Node]:
+        """A parameter's gradient as a grid, in its tone where something was added to it.
+
+        While it is not shown, its empty places.
+        """
+        values, touched = grad.tolist(), added.ne(0).tolist()
         return [
             Text("⋮", "muted")
             if row is None
@@ -167,7 +182,7 @@ class _Page:
                     else Cell(
                         self.write(values[row][column], shown),
                         CELL,
-                        "gradient" if shown else "entry",
+                        "gradient" if shown and touched[row][column] else "entry",
                         f"{field}[{row},{column}]",
                     )
                     for column in self.columns
@@ -191,7 +206,7 @@ def _cleared(trace: AccumulationTrace) -> str:
 def _value(name: str, value: float | None) -> Cell:
     if value is None:
         return Cell("", CELL, "entry", name)
-    return Cell(number(value), CELL, "loss" if name == "ratio" else "masked_sum", name)
+    return Cell(number(value), CELL, _TONES[name], name)
 
 
 def _caption(name: str, note: str) -> Node:

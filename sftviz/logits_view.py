@@ -61,6 +61,22 @@ def logits_flow(
     return Drawing(Flow(sections), alt)
 
 
+def readings(trace: LogitsTrace, token: int, entry: int) -> dict[str, Text]:
+    """One logit of the first sequence, what becomes of it, and the gradients at both ends."""
+    values = {
+        f"logits[0,{token},{entry}]": trace.logits[0, token, entry],
+        f"probs[0,{token},{entry}]": trace.probs[0, token, entry],
+        "scaled_loss": trace.step.scaled_loss,
+        f"grad[0,{token}]": trace.step.grad[0, token],
+        f"logits_grad[0,{token},{entry}]": trace.logits_grad[0, token, entry],
+    }
+    names = {key: key.partition("[")[0] for key in values}
+    return {
+        names[key]: Text(number(+value.item()), TONES[names[key]], key)
+        for key, value in values.items()
+    }
+
+
 def _widest(trace: LogitsTrace, columns: Places) -> int:
     """How wide a cell must be for every number that is shown."""
     shown = [column for column in columns if column is not None]

@@ -1,6 +1,6 @@
 """The parts that pictures are made of: formulas, results, captions, tables, titled sections."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from sftviz.scene import Cell, Column, Node, Placed, Row, Text
@@ -31,22 +31,36 @@ TITLES = 26  # the column of titles, where there is room for one
 @lru_cache(maxsize=512)
 def formula(terms: tuple[Term, ...], width: int, note: str = "") -> tuple[Node, ...]:
     """A formula or a line of code, each quantity in its own tone, wrapped to a width."""
-    lines: list[list[Node]] = [[]]
-    room = width
-    for group in _unbroken(_texts(terms, note)):
-        needed = sum(text.width for text in group)
-        if needed > room and lines[-1]:
-            lines.append([Text(" " * 4)])
-            room = width - 4
-        lines[-1] += group
-        room -= needed
-    return tuple(Row(tuple(line)) for line in lines)
+    return _wrapped(_unbroken(_texts(terms, note)), width, indent=4)
 
 
 @lru_cache(maxsize=512)
 def formula_width(terms: tuple[Term, ...], note: str = "") -> int:
     """How wide a formula is on one line."""
     return sum([text.width for text in _texts(terms, note)])
+
+
+def readout(readings: Mapping[str, Text], width: int) -> Node:
+    """Names and what they stand at, as many on a line as a width has room for."""
+    groups = [
+        [reading._replace(text=name), Text(" = "), reading, Text("   ")]
+        for name, reading in readings.items()
+    ]
+    return Column(_wrapped(groups, width, indent=0))
+
+
+def _wrapped(groups: Iterable[Sequence[Text]], width: int, indent: int) -> tuple[Node, ...]:
+    """Lines that end between groups; all but the first are indented."""
+    lines: list[list[Node]] = [[]]
+    room = width
+    for group in groups:
+        needed = sum(text.width for text in group)
+        if needed > room and lines[-1]:
+            lines.append([Text(" " * indent)])
+            room = width - indent
+        lines[-1] += group
+        room -= needed
+    return tuple(Row(tuple(line)) for line in lines)
 
 
 def _texts(terms: tuple[Term, ...], note: str) -> list[Text]:

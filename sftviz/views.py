@@ -76,6 +76,17 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
     )
 
 
+def readings(trace: StepTrace) -> dict[str, Text]:
+    """What the step came to, by name: for a line that stays in sight where the picture does not.
+
+    >>> from sftviz.examples import WORKED_EXAMPLE
+    >>> [reading.text for reading in readings(WORKED_EXAMPLE.trace()).values()]
+    ['7', '−2.8', '1.4', '0.7', '−0.25']
+    """
+    quantities = ("num_tokens", "masked_sum", "loss", "scaled_loss", "grad")
+    return {name: Text(value(trace, name), TONES[name], name) for name in quantities}
+
+
 def key_formula(trace: StepTrace) -> Drawing:
     """The loss and its gradient a line each: with names, with this run's numbers, and the value.
 

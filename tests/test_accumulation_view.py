@@ -34,6 +34,15 @@ def test_at_every_moment_the_numbers_are_torchs_grad(trace):
                 assert shown[f"grad_{place}[{row},{column}]"] == value
 
 
+def test_only_what_a_microbatch_has_added_to_has_the_tone_of_a_gradient(trace):
+    groups = re.findall(r'class="(\w+)" data-key="(grad_[^"]+)"', accumulation_flow(trace).svg)
+    tones = {key: tone for tone, key in groups}
+    for place, batch in enumerate(make_window(B=2, G=3, vocab_size=4), start=1):
+        read = set(batch.input_ids[batch.response_mask].tolist())  # before a response token
+        for row in range(4):
+            assert tones[f"grad_{place}[{row},0]"] == ("gradient" if row in read else "entry")
+
+
 def test_what_is_not_reached_keeps_its_place_and_says_nothing(trace):
     early, late = accumulation_flow(trace, reached=1), accumulation_flow(trace)
     assert (early.scene.width, early.scene.height) == (late.scene.width, late.scene.height)

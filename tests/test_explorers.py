@@ -117,6 +117,20 @@ def test_setting_a_trait_is_the_click(explorer):
     assert consistent(explorer)
 
 
+def test_what_the_step_came_to_stands_above_the_picture(explorer):
+    def line():
+        above = explorer.live.svg.partition('class="card"')[0]
+        return "".join(re.findall(r"<text[^>]*>([^<]*)</text>", above)).strip().split("   ")
+
+    quantities = ("num_tokens", "masked_sum", "loss", "scaled_loss", "grad")
+    values = ("7", "−2.8", "1.4", "0.7", "−0.25")
+    assert line() == [f"{name} = {value}" for name, value in zip(quantities, values, strict=True)]
+    explorer.gradient_accumulation_steps = 4
+    click(explorer, "response_mask[0,2]", 1)
+    assert line()[0] == "num_tokens = 8" and line()[-1] == "grad = −0.0625"
+    assert "scaled_loss = 0.225" in line()
+
+
 def test_a_change_on_the_page_arrives_in_the_state(explorer):
     click(explorer, "response_mask[0,2]", 1)
     assert explorer.trace.num_tokens == 8

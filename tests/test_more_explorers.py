@@ -1,11 +1,14 @@
 """The explorers other than the step's; what all of them share is tested there."""
 
+import re
+
 import pytest
 import torch
 import traitlets
 
 from sftviz import FIVE_WORDS, AccumulationExplorer, LogitsExplorer, make_window
 from sftviz.explorers.live_drawing import LiveDrawing
+from sftviz.formatting import number
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +41,41 @@ def test_reset_brings_the_first_logits_back():
     explorer.controls["reset"].click()
     assert torch.equal(explorer.logits, FIVE_WORDS.logits)
     assert explorer.trace.step.gradient_accumulation_steps == 3
+
+
+def test_the_entry_last_touched_is_read_out_and_can_be_set_in_a_box():
+    explorer = LogitsExplorer()
+    box = explorer.controls["logits"]
+    assert (box.description, box.value) == ("logit of cat, token 1", 2.0)  # the first label
+    explorer.live.selected = "probs[0,1,2]"
+    assert (box.description, box.value) == ("logit of sat, token 2", 2.5)
+
+    before = read_out(explorer)
+    box.value = 6
+    assert explorer.logits[0, 1, 2] == 6
+    after, trace = read_out(explorer), explorer.trace
+    assert after["grad[0,1]"] == before["grad[0,1]"] == "−0.25"
+    assert after["logits[0,1,2]"] == "6"
+    assert after["logits_grad[0,1,2]"] == number(trace.logits_grad[0, 1, 2].item())
+    assert after["scaled_loss"] == number(trace.step.scaled_loss.item()) != before["scaled_loss"]
+
+    explorer.live.selected = "response_mask[0,3]"  # a token has a label
+    assert (box.description, box.value) == ("logit of mat, token 4", pytest.approx(1.1))
+    explorer.vocabulary = None
+    assert box.description == "logit of 4, token 4"
+
+
+def test_the_end_of_the_window_is_read_out():
+    explorer = AccumulationExplorer(B=4, G=2)
+    assert read_out(explorer) == {"ratio": "2", "cosine": "1"}
+    explorer.reached = 2
+    assert read_out(explorer) == {"ratio": "…", "cosine": "…"}
+
+
+def read_out(explorer):
+    """The line above the picture, by key."""
+    above = explorer.live.svg.partition('class="card"')[0]
+    return dict(re.findall(r'data-key="([^"]+)"><text[^>]*>([^<]*)</text>', above))
 
 
 def test_logits_of_ones_own_need_labels():

@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftviz.backends.text import draw
-from sftviz.parts import TITLES, caption, elide, equals, formula, ledger, result, section, table
+from sftviz.parts import (
+    TITLES,
+    caption,
+    elide,
+    equals,
+    formula,
+    ledger,
+    readout,
+    result,
+    section,
+    table,
+)
 from sftviz.scene import Card, Column, Text
 from sftviz.stages import Term
 
@@ -62,6 +73,14 @@ def test_a_break_leaves_no_comma_no_bracket_and_no_power_behind():
     for width in range(9, 22):
         for line in read(formula(terms, width)):
             assert line.lstrip()[0] not in ",)²"
+
+
+def test_a_readout_breaks_between_its_readings():
+    readings = {"loss": Text("1.4", "loss", "loss"), "grad": Text("−0.25", "gradient", "grad[0,1]")}
+    assert read(readout(readings, 30).children) == ["loss = 1.4   grad = −0.25   "]
+    *_, name, _, value, _ = readout(readings, 20).children[1].children
+    assert (name.tone, name.key) == (value.tone, value.key) == ("gradient", "grad[0,1]")
+    assert read(readout(readings, 20).children) == ["loss = 1.4   ", "grad = −0.25   "]
 
 
 def test_a_result_stands_at_the_right_edge_or_below_where_it_has_no_room(worked):

@@ -14,9 +14,10 @@ from sftviz.accumulation import (
     accumulate,
     make_window,
 )
-from sftviz.accumulation_view import accumulation_flow
+from sftviz.accumulation_view import accumulation_flow, readings
 from sftviz.drawing import Drawing
 from sftviz.explorers.explorer import Explorer
+from sftviz.scene import Text
 
 _VOCABULARY = 4  # its gradient is a table small enough to be seen whole
 _STYLE = {"description_width": "initial"}
@@ -113,8 +114,11 @@ class AccumulationExplorer(Explorer):
             }
         )
 
-    def draw(self, width: int) -> Drawing:
-        return accumulation_flow(self.trace, self.reached, width)
+    def draw(self, trace: AccumulationTrace, width: int) -> Drawing:
+        return accumulation_flow(trace, self.reached, width)
+
+    def read(self, trace: AccumulationTrace) -> dict[str, Text]:
+        return readings(trace, self.reached)
 
     def show_controls(self) -> None:
         moments = len(self.trace.ticks) + 2

@@ -16,8 +16,10 @@ from sftviz.batch import Batch
 from sftviz.drawing import Drawing
 from sftviz.explorers.live_drawing import NO_ERROR, LiveDrawing
 from sftviz.logits import LogitsBatch, LogitsTrace
+from sftviz.parts import readout
+from sftviz.scene import Column, Row, Text
 from sftviz.step import StepTrace
-from sftviz.views import NARROWEST, WIDTH
+from sftviz.views import FRAME, NARROWEST, WIDTH
 
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
 
@@ -72,7 +74,7 @@ class Explorer(ipywidgets.VBox):
     @property
     def drawing(self) -> Drawing:
         """The state as a picture that stands still."""
-        return self.draw(WIDTH)
+        return self.draw(self.trace, WIDTH)
 
     def load(self, batch: Batch | LogitsBatch) -> None:
         """Take over all fields of a batch at once."""
@@ -95,8 +97,12 @@ class Explorer(ipywidgets.VBox):
         """Raise a TypeError or ValueError for what can't be the state."""
         batch.trace()
 
-    def draw(self, width: int) -> Drawing:
-        """Draw the state to fit a width in cells."""
+    def draw(self, trace: StepTrace | LogitsTrace, width: int) -> Drawing:
+        """Draw a run of the state to fit a width in cells."""
+        raise NotImplementedError
+
+    def read(self, trace: StepTrace | LogitsTrace) -> dict[str, Text]:
+        """What the run came to, by name. It stands right below the controls, always in sight."""
         raise NotImplementedError
 
     def show_controls(self) -> None:
@@ -159,8 +165,12 @@ class Explorer(ipywidgets.VBox):
         return tuple(getattr(self, name) for name in (*self._state, "selected"))
 
     def _show_drawing(self, change: object = None) -> None:
-        drawing = self.draw(max(NARROWEST, min(self.live.columns or WIDTH, WIDTH)))
-        self.live.show(drawing, self._values(drawing), self._taken)
+        trace = self.trace
+        width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
+        drawing = self.draw(trace, width)
+        line = Row((Text("  "), readout(self.read(trace), width - FRAME)))
+        live = Drawing(Column((line, drawing.scene)), drawing.alt)
+        self.live.show(live, self._values(live), self._taken)
 
     def _values(self, drawing: Drawing) -> dict[str, float | None]:
         """What can be changed in a drawing, by key; None for what JSON has no number for."""
@@ -207,6 +217,23 @@ class Explorer(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:
         # The picture beside the widget: what a notebook that nobody has run yet can show.
         return super()._repr_mimebundle_(**kwargs) | self.drawing._repr_mimebundle_()
+
+
+def number_box(quantity: str) -> ipywidgets.FloatText:
+    """A box for the entry last touched of a quantity, which `show_number` keeps up to date."""
+    # No slider: the front end's rounds what it is shown, and sends that back as if moved.
+    layout = {"width": "min(100% - 4px, 21em)"}
+    return ipywidgets.FloatText(
+        tooltip=quantity, style={"description_width": "initial"}, layout=layout
+    )
+
+
+def show_number(box: ipywidgets.FloatText, name: str, value: float) -> None:
+    """Let a box hold a number and tell its name; what is no number can't be changed there."""
+    box.description = name
+    box.disabled = not math.isfinite(value)
+    if not box.disabled:
+        box.value = float(f"{value:.6g}")
 
 
 @lru_cache(maxsize=4096)

@@ -164,8 +164,8 @@ function render({ model, el }) {
     const template = document.createElement("template");
     template.innerHTML = `<svg>${markup}`;
     const part = /** @type {Element} */ (template.content.querySelector("g"));
-    const isNew = part.textContent !== place.textContent && keyOf(part) !== "";
-    part.classList.toggle("lit", isNew && !STILL.matches);
+    const isSame = keyOf(part) !== "" && keyOf(part) === keyOf(place);
+    part.classList.toggle("lit", isSame && part.textContent !== place.textContent && !STILL.matches);
     place.replaceWith(part);
   }
 

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from sftviz.drawing import Drawing
 from sftviz.examples import FIVE_WORDS
-from sftviz.explorers.explorer import Explorer
-from sftviz.logits import LogitsBatch
-from sftviz.logits_view import check_vocabulary, logits_flow
+from sftviz.explorers.explorer import Explorer, number_box, show_number
+from sftviz.formatting import token_label
+from sftviz.logits import LogitsBatch, LogitsTrace
+from sftviz.logits_view import check_vocabulary, logits_flow, readings
+from sftviz.scene import Text
 
 _STATE = tuple(field.name for field in fields(LogitsBatch))
 
@@ -84,22 +86,39 @@ class LogitsExplorer(Explorer):
                     tooltip="gradient_accumulation_steps",
                     style={"description_width": "initial"},
                 ),
+                "logits": number_box("logits"),
             }
         )
 
-    def draw(self, width: int) -> Drawing:
-        return logits_flow(self.trace, self.vocabulary, width)
+    @property
+    def entry(self) -> tuple[int, int]:
+        """The token last touched, and the entry of the vocabulary: by default the label."""
+        _, token, *entry = self.selected
+        return token, entry[0] if entry else int(self.labels[0, token])
+
+    def draw(self, trace: LogitsTrace, width: int) -> Drawing:
+        return logits_flow(trace, self.vocabulary, width)
+
+    def read(self, trace: LogitsTrace) -> dict[str, Text]:
+        return readings(trace, *self.entry)
 
     def show_controls(self) -> None:
-        if "gradient_accumulation_steps" in self.controls:
-            slider = self.controls["gradient_accumulation_steps"]
-            slider.value = self.gradient_accumulation_steps
+        slider, logit = (self.controls[name] for name in ("gradient_accumulation_steps", "logits"))
+        slider.value = self.gradient_accumulation_steps
+        token, entry = self.entry
+        name = token_label(self.vocabulary[entry], 16) if self.vocabulary else entry
+        value = self.logits[0, token, entry].item()
+        show_number(logit, f"logit of {name}, token {token + 1}", value)
 
     def take(self, name: str, value: object) -> None:
-        if name == "reset":
-            self.load(self._start)
-        else:
-            super().take(name, value)
+        match name:
+            case "reset":
+                self.load(self._start)
+            case "logits":
+                token, entry = self.entry
+                self.edit({f"logits[0,{token},{entry}]": value})
+            case _:
+                super().take(name, value)
 
     def refuse(self, batch: LogitsBatch) -> None:
         check_vocabulary(batch.trace(), batch.vocabulary)

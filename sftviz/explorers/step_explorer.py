@@ -1,6 +1,5 @@
 """The step as a diagram that is its own input."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import fields
 from html import escape
@@ -12,9 +11,11 @@ from torch import Tensor
 from sftviz.batch import Batch
 from sftviz.drawing import Drawing
 from sftviz.examples import PRESETS, WORKED_EXAMPLE
-from sftviz.explorers.explorer import Explorer
+from sftviz.explorers.explorer import Explorer, number_box, show_number
+from sftviz.scene import Text
 from sftviz.sheet import Tokens, check_tokens
-from sftviz.views import step_flow
+from sftviz.step import StepTrace
+from sftviz.views import readings, step_flow
 
 CONTROLS = (
     "preset",
@@ -106,8 +107,11 @@ class StepExplorer(Explorer):
         ]
         return "\n".join(["from sftviz import StepExplorer", "", "StepExplorer(", *lines, ")"])
 
-    def draw(self, width: int) -> Drawing:
-        return step_flow(self.trace, self.tokens, width)
+    def draw(self, trace: StepTrace, width: int) -> Drawing:
+        return step_flow(trace, self.tokens, width)
+
+    def read(self, trace: StepTrace) -> dict[str, Text]:
+        return readings(trace)
 
     def refuse(self, batch: Batch) -> None:
         batch.check()
@@ -135,10 +139,7 @@ class StepExplorer(Explorer):
             "normalize_constant": ipywidgets.FloatText(
                 description="c", tooltip="normalize_constant", style=style, layout={"width": "8em"}
             ),
-            # No slider: the front end's rounds what it is shown, and sends that back as if moved.
-            "policy_log_probs": ipywidgets.FloatText(
-                tooltip="policy_log_probs", style=style, layout={"width": "min(100% - 4px, 21em)"}
-            ),
+            "policy_log_probs": number_box("policy_log_probs"),
             "code": ipywidgets.ToggleButton(
                 description="as code", tooltip="Python that makes this state", layout=narrow
             ),
@@ -148,7 +149,9 @@ class StepExplorer(Explorer):
         for name, control in self.controls.items():
             match name:
                 case "policy_log_probs":
-                    self._show_log_prob(control)
+                    row, token = self.selected
+                    log_prob = self.policy_log_probs[row, token].item()
+                    show_number(control, f"log-prob of row {row + 1}, token {token + 1}", log_prob)
                 case "gradient_accumulation_steps":
                     control.max = max(control.max, self.gradient_accumulation_steps)
                     control.value = self.gradient_accumulation_steps
@@ -157,15 +160,6 @@ class StepExplorer(Explorer):
                 case "code":
                     code = escape(self.code) if control.value else ""
                     self._code.value = code and f"<pre>{code}</pre>"
-
-    def _show_log_prob(self, number: ipywidgets.FloatText) -> None:
-        """Let the number be that of the token last touched, unless what it holds is none."""
-        row, column = self.selected
-        log_prob = self.policy_log_probs[row, column].item()
-        number.description = f"log-prob of row {row + 1}, token {column + 1}"
-        number.disabled = not math.isfinite(log_prob)
-        if not number.disabled:
-            number.value = float(f"{log_prob:.6g}")
 
     def take(self, name: str, value: object) -> None:
         match name:

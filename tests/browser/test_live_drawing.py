@@ -440,6 +440,14 @@ def test_what_changed_is_lit_until_the_hand_rests_and_nothing_else(clock, put):
     assert lit(live) == fading(live) == set()
 
 
+def test_another_entry_in_the_readout_is_no_change(put):
+    live = put(LogitsExplorer())
+    live.cell("logits[0,1,2]").click()
+    readout = live.place.locator('[data-key="logits_grad[0,1,2]"]:not(:has(> rect))').last
+    expect(readout).to_have_text("−0.06394")
+    assert lit(live) == set()
+
+
 def test_nothing_flashes_where_motion_is_not_wanted(live):
     live.page.emulate_media(reduced_motion="reduce")
     live.explorer.gradient_accumulation_steps = 4
