@@ -206,11 +206,11 @@ def divergence_chart(records: Sequence[Divergence], ax: Axes | None = None) -> A
     rows = [f"{r.optimizer}, G = {r.gradient_accumulation_steps}" for r in records]
     _rows(ax, rows)
     ax.set_xlabel("distance of the two ends, relative to the way that the mean went")
-    _title(ax, "What is left of the factor B/G")
+    _title(ax, "How far apart the two runs end")
     told = [
         f"{row}: {_percent(record.difference)}" for row, record in zip(rows, records, strict=True)
     ]
-    return _tell(ax, "What is left of the factor B/G, relative to the way that the mean went", told)
+    return _tell(ax, "How far apart the two runs end, relative to the way that the mean went", told)
 
 
 def rank_chart(report: RankReport, ax: Axes | None = None) -> Axes:

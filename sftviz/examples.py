@@ -23,6 +23,11 @@ PRESETS = {
         ),
         response_mask=torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 0]]),
         gradient_accumulation_steps=4,
+        tokens=(
+            ("Hi", "Hello", "there", "!"),
+            ("One", "plus one?", "Two", "."),
+            ("Bye", "See", "you", "<pad>"),
+        ),
     ),
     "long prompt": Batch(
         policy_log_probs=torch.tensor(

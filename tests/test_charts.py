@@ -122,7 +122,7 @@ def test_the_sentence_says_what_the_eye_sees(trace):
         "1 at (2, 2), 1.5 at (3, 2); ÷(B·G) 1 at (2, 8), 1 at (2, 2).",
         "loss_curves": "loss a response token, in nats: one from 2.5 to 2 in 2 windows; "
         "two from 2.5 to 2 in 2 windows.",
-        "divergence_chart": "What is left of the factor B/G, relative to the way that the mean "
+        "divergence_chart": "How far apart the two runs end, relative to the way that the mean "
         "went: AdamW, G = 2: 0 %; AdamW, G = 16: 0.02 %; SGD, G = 16: 67 %.",
         "rank_chart": "2 ranks, averaged: B = 3, G = 4: ÷N, mean per token: 0.5, off by 50 %; "
         "÷N ×W, mean per token: exact.",
