@@ -337,6 +337,8 @@ def make_window(
     """
     if B < 1 or G < 1:
         raise ValueError(f"B and G must be at least 1, got {B} and {G}.")
+    if not 0 <= unevenness <= 1:
+        raise ValueError(f"unevenness must be from 0 to 1, got {unevenness:g}.")
     if lengths is None:
         rows = B * G
         lengths = [round(4 + 3 * unevenness * ((2 * row + 1) / rows - 1)) for row in range(rows)]

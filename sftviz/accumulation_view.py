@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from torch import Tensor
 
@@ -52,7 +53,7 @@ of the mean per sequence. zero_grad(): .grad is None, and the next window begins
     if reached > len(trace.ticks):
         mean = f"the gradient of the mean per {trace.scaling.per}"
         alt += f".grad has grown to {number(trace.ratio)} times {mean}."
-        if reached == moments:
+        if reached >= moments:
             alt += f" zero_grad(): {_cleared(trace)}."
     else:
         alt += f"{reached} of {len(trace.ticks)} are in .grad."
@@ -142,7 +143,7 @@ class _Page:
         after = "after backward()"
         if tick.index == 0 and self.trace.leftover is not None:
             after += ", on top of what was left in it"
-        return Column((*ledger(lines, loss, self.body), _caption(".grad", after), *grid))
+        return Column((*ledger(lines, loss, self.body), *self.caption(".grad", after), *grid))
 
     def step(self) -> Node:
         shown = self.reached > len(self.trace.ticks)
@@ -155,7 +156,7 @@ class _Page:
         )
         return Column(
             (
-                _caption("full batch", f"all rows at once, the mean per {per}"),
+                *self.caption("full batch", f"all rows at once, the mean per {per}"),
                 *full,
                 *ledger([Text(".grad is so many times that: ratio")], ratio, self.body),
                 *ledger([Text("and points the same way if 1: cosine")], cosine, self.body),
@@ -192,6 +193,13 @@ class _Page:
             for row in elide(len(values), _MAX)
         ]
 
+    def caption(self, name: str, note: str) -> list[Node]:
+        """A name with a word on it; where both have no room, one below the other."""
+        line = Row((Text(name, "gradient"), Text(note, "muted")), gap=2)
+        if line.width <= self.body:
+            return [line]
+        return [Text(name, "gradient"), *(Text(part, "muted") for part in wrap(note, self.body))]
+
     def write(self, value: Tensor | float, shown: bool) -> str:
         return number(float(value)) if shown else ""
 
@@ -207,7 +215,3 @@ def _value(name: str, value: float | None) -> Cell:
     if value is None:
         return Cell("", CELL, "entry", name)
     return Cell(number(value), CELL, _TONES[name], name)
-
-
-def _caption(name: str, note: str) -> Node:
-    return Row((Text(name, "gradient"), Text(note, "muted")), gap=2)

@@ -90,6 +90,11 @@ def _widest(trace: LogitsTrace, columns: Places) -> int:
 
 def check_vocabulary(trace: LogitsTrace, vocabulary: Sequence[str] | None) -> None:
     """Refuse a vocabulary that is not one string for each of its entries."""
+    if strange := [word for word in vocabulary or () if not isinstance(word, str)]:
+        raise TypeError(
+            f"vocabulary must be strings, got {type(strange[0]).__name__} {strange[0]!r}: "
+            "decode the token ids first."
+        )
     if vocabulary is not None and len(vocabulary) != trace.logits.shape[2]:
         raise ValueError(
             f"vocabulary has {len(vocabulary)} strings but logits has shape "

@@ -4,7 +4,7 @@ Every check runs at the public edge, before any arithmetic, and costs no more th
 look-ups for a boolean mask: only a mask of numbers has to be read to know that it holds 0 and 1.
 """
 
-import math
+import sys
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ def check_constant(normalize_constant: float) -> None:
     is_number = isinstance(normalize_constant, int | float) and not isinstance(
         normalize_constant, bool
     )
-    if not is_number or not 0 < normalize_constant < math.inf:
+    if not is_number or not 0 < normalize_constant <= sys.float_info.max:  # an int may be larger
         raise _number_error(
             "normalize_constant",
             "a finite number above 0",

@@ -3,6 +3,7 @@
 import re
 
 import ipywidgets
+import numpy as np
 import pytest
 import torch
 from traitlets import TraitError
@@ -47,7 +48,8 @@ def sent(monkeypatch) -> list[dict]:
 
 def change(explorer: StepExplorer, values: dict[str, float]) -> None:
     """Say what the page says when hands have changed some values."""
-    explorer.live.set_state({"edits": {"at": explorer.live.answered + 1, "values": values}})
+    edits = {"at": explorer.live.answered + 1, "loads": explorer.live.loads, "values": values}
+    explorer.live.set_state({"edits": edits})
 
 
 def click(explorer: StepExplorer, key: str, value: float) -> None:
@@ -181,14 +183,83 @@ def test_what_json_has_no_number_for_is_left_out_of_the_values():
     explorer = StepExplorer([[NAN, -INF, -1.0]], [[0, 0, 1]])
     sent = [explorer.live.values[f"policy_log_probs[0,{token}]"] for token in range(3)]
     assert sent == [None, None, -1]
-    click(explorer, "response_mask[0,2]", 0)  # the page sends the None back as they were
+    click(explorer, "response_mask[0,2]", 0)
     assert explorer.policy_log_probs[0].isnan().tolist() == [True, False, False]
     assert explorer.policy_log_probs[0, 1] == -INF
     click(explorer, "policy_log_probs[0,0]", -0.1)
     assert explorer.policy_log_probs[0, 0] == torch.tensor(-0.1)
 
 
+def test_what_was_set_in_a_picture_that_is_gone_is_void(explorer, sent):
+    late = {"at": 0.5, "loads": explorer.live.loads, "values": {"response_mask[1,3]": 0}}
+    explorer.controls["preset"].value = "padding"
+    sent.clear()
+    explorer.live.set_state({"edits": late})
+    assert torch.equal(explorer.response_mask, PRESETS["padding"].response_mask)
+    assert sent == [{"answered": 0.5}]
+    click(explorer, "response_mask[0,0]", 1)
+    assert explorer.response_mask[0, 0] == 1
+
+
+def test_the_state_is_its_own():
+    log_probs, mask = torch.tensor([[-1.0, -2.0]]), torch.tensor([[1, 1]])
+    explorer = StepExplorer(log_probs, mask)
+    log_probs[0, 0], mask[0, 1] = -5, 0
+    assert explorer.trace.masked_sum == -3
+    explorer.response_mask = mask
+    mask[0, 1] = 1
+    assert explorer.trace.masked_sum == -1
+    for preset in PRESETS:
+        explorer.controls["preset"].value = preset
+        explorer.policy_log_probs.zero_()
+        explorer.response_mask.zero_()
+    assert StepExplorer().trace.num_tokens == 7 and StepExplorer().trace.masked_sum == -2.8
+
+
+def test_a_run_is_made_once(explorer):
+    before = explorer.trace
+    explorer.selected = (1, 1)
+    assert explorer.trace is before
+    explorer.gradient_accumulation_steps = 3
+    assert explorer.trace is not before
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("response_mask[2,0]", "response_mask[2,0] is not there: response_mask has shape (2, 4)."),
+        ("response_mask[0]", "response_mask[0] is not there: response_mask has shape (2, 4)."),
+        (
+            "policy_log_probs[0,0]",
+            "policy_log_probs can't be -1e+39: torch.float32 ends at 3.4e+38.",
+        ),
+    ],
+)
+def test_an_edit_that_can_not_be_is_refused(explorer, key, sentence):
+    with pytest.raises(ValueError) as refusal:
+        explorer.edit({"response_mask[0,0]": 0, key: -1e39})
+    assert str(refusal.value) == sentence
+    assert explorer.trace.num_tokens == 7
+    explorer.edit({"policy_log_probs[0,0]": -INF})
+    assert explorer.trace.masked_sum == -INF
+
+
 # The token last touched
+
+
+@pytest.mark.parametrize("index", [(2, 0), (0, 4), (0,), (0, 0, 0), (-1, 0)])
+def test_no_token_is_selected_that_is_not_there(explorer, index):
+    with pytest.raises(TraitError, match="selected must be the index of an entry, got"):
+        explorer.selected = index
+    assert explorer.selected == (0, 0)
+
+
+def test_a_touch_of_what_is_gone_is_passed_over(explorer):
+    explorer.controls["preset"].value = "all masked"
+    explorer.live.set_state({"selected": "response_mask[1,3]"})
+    assert explorer.selected == (0, 0)
+    explorer.gradient_accumulation_steps = 5
+    assert shown(explorer, "gradient_accumulation_steps") == "5"
 
 
 def test_the_box_holds_the_log_prob_of_the_token_last_touched(explorer):
@@ -226,10 +297,14 @@ def test_no_log_prob_is_too_large_or_too_small_for_the_box():
     for column, number in ((1, 0.5), (0, -12.5), (3, -1e-9)):
         explorer.selected = (0, column)
         assert box.value == number
+    assert explorer.policy_log_probs[0, 3] == -1e-9
+    explorer.controls["policy_log_probs"].value = 5  # no probability is above 1
+    assert explorer.policy_log_probs[0, 3] == 0 == box.value
+    explorer.policy_log_probs = torch.tensor(start, dtype=torch.float64)
     explorer.selected = (0, 2)
-    assert box.disabled
+    assert box.layout.visibility == "hidden"
     explorer.selected = (0, 0)
-    assert not box.disabled
+    assert box.layout.visibility == "visible"
     assert explorer.policy_log_probs.isnan().tolist() == [[False, False, True, False]]
     assert explorer.policy_log_probs[0, [0, 1, 3]].tolist() == [-12.5, 0.5, -1e-9]
 
@@ -315,12 +390,12 @@ def test_reset_goes_back_to_what_was_given():
     assert explorer.drawing.text == before
 
 
-def test_several_changes_at_once_are_drawn_once(explorer):
-    drawn = []
-    explorer.live.observe(drawn.append, "svg")
+def test_several_changes_at_once_are_drawn_once(explorer, monkeypatch):
+    drawn, draw = [], explorer.draw
+    monkeypatch.setattr(explorer, "draw", lambda *args: drawn.append(args) or draw(*args))
     explorer.load(PRESETS["several turns"])
     assert len(drawn) == 1
-    change(explorer, {"response_mask[0,0]": 0.0, "policy_log_probs[0,1]": -9.0})
+    change(explorer, {"response_mask[0,1]": 0.0, "policy_log_probs[0,2]": -9.0})
     assert len(drawn) == 2
     assert explorer.drawing.text == step_flow(explorer.trace, explorer.tokens).text
 
@@ -347,6 +422,31 @@ def test_the_code_makes_the_same_explorer(explorer, name):
     for field in ("policy_log_probs", "grad"):
         one, other = getattr(again.trace, field), getattr(explorer.trace, field)
         torch.testing.assert_close(one, other, equal_nan=True, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_code_keeps_every_digit(dtype):
+    torch.manual_seed(0)
+    log_probs = -torch.rand(3, 5, dtype=torch.float64).to(dtype)
+    log_probs[0, 0], log_probs[0, 1] = NAN, -INF
+    explorer = StepExplorer(log_probs, [[0, 0, 1, 1, 1]] * 3, tokens=[["=torch.tensor("] * 5] * 3)
+    explorer.normalize_constant = np.float64(0.1)
+    explorer.tokens = np.array(explorer.tokens)
+    variables = {}
+    exec(explorer.code.replace("StepExplorer(\n", "again = StepExplorer(\n"), variables)
+    again = variables["again"]
+    assert again.policy_log_probs.dtype == dtype
+    torch.testing.assert_close(again.policy_log_probs, log_probs, equal_nan=True, rtol=0, atol=0)
+    assert again.code == explorer.code
+    if dtype == torch.float32:
+        assert f" {np.float32(log_probs[2, 4].item())!s}]" in explorer.code  # and none too many
+
+
+def test_to_ask_for_the_code_changes_nothing():
+    explorer = StepExplorer(torch.tensor([[-1 / 3]]))
+    before = explorer.policy_log_probs.clone()
+    explorer.controls["code"].value = True
+    assert torch.equal(explorer.policy_log_probs, before)
 
 
 def test_the_code_shows_where_it_is_asked_for_and_follows_the_state(explorer):
@@ -403,6 +503,16 @@ def test_python_is_told_what_is_wrong_and_the_state_stays(explorer, name):
     assert consistent(explorer)
 
 
+@pytest.mark.parametrize("name", [name for name in REFUSED if name != "tokens"])
+def test_nothing_is_refused_too(explorer, name):
+    before = getattr(explorer, name)
+    with pytest.raises(TraitError):
+        setattr(explorer, name, None)
+    assert getattr(explorer, name) is before
+    explorer.gradient_accumulation_steps = 3
+    assert consistent(explorer)
+
+
 @pytest.mark.parametrize("value, kind", [(True, "bool True"), (2.0, "float 2.0"), ("2", "str '2'")])
 def test_a_number_of_the_wrong_type_is_refused(explorer, value, kind):
     with pytest.raises(TraitError, match=f"must be an int of at least 1, got {kind}"):
@@ -412,6 +522,8 @@ def test_a_number_of_the_wrong_type_is_refused(explorer, value, kind):
 def test_a_start_that_does_not_fit_is_refused_as_by_the_step():
     with pytest.raises(ValueError, match="give one mask entry per token"):
         StepExplorer([[-1.0, -2.0]], [[1]])
+    with pytest.raises(ValueError, match="policy_log_probs must be rows of numbers"):
+        StepExplorer(5)
     with pytest.raises(TypeError, match="policy_log_probs must be floating point"):
         StepExplorer(torch.tensor([[1, 2]]))
     with pytest.raises(ValueError, match="give one string per token"):
@@ -464,7 +576,8 @@ def test_any_good_value_clears_the_error_and_rights_the_controls(explorer, good)
 )
 def test_a_change_that_is_refused_is_taken_back_on_the_page(explorer, sent, key, value):
     before = dict(explorer.live.values)
-    explorer.live.set_state({"edits": {"at": 0.25, "values": {key: value}}})
+    edits = {"at": 0.25, "loads": explorer.live.loads, "values": {key: value}}
+    explorer.live.set_state({"edits": edits})
     assert explorer.live.error["message"]
     assert explorer.live.values == before
     assert [list(state) for state in sent] == [["error"], ["answered"]]
@@ -560,7 +673,7 @@ def test_edits_are_answered_by_the_picture_that_has_them_in_it(explorer, sent):
         {
             "columns": 60,
             "selected": "response_mask[0,1]",
-            "edits": {"at": 0.5, "values": {"response_mask[0,1]": 0}},
+            "edits": {"at": 0.5, "loads": 1, "values": {"response_mask[0,1]": 0}},
         }
     )
     (answer,) = [state for state in sent if "answered" in state]

@@ -19,7 +19,7 @@ def exceptions_are_raised(monkeypatch):
 def test_moving_a_logit_moves_one_gradient_and_not_the_other():
     explorer = LogitsExplorer()
     before = explorer.trace
-    explorer.live.edits = {"at": 1, "values": {"logits[0,1,2]": 6.0}}
+    explorer.live.edits = {"at": 1, "loads": 1, "values": {"logits[0,1,2]": 6.0}}
     after = explorer.trace
     assert after.logits[0, 1, 2] == 6
     assert torch.equal(after.step.grad, before.step.grad)
@@ -30,7 +30,7 @@ def test_moving_a_logit_moves_one_gradient_and_not_the_other():
 
 def test_a_mask_bit_silences_a_whole_column():
     explorer = LogitsExplorer()
-    explorer.live.edits = {"at": 1, "values": {"response_mask[0,1]": 0}}
+    explorer.live.edits = {"at": 1, "loads": 1, "values": {"response_mask[0,1]": 0}}
     assert not explorer.trace.logits_grad[0, 1].any()
 
 
@@ -88,6 +88,50 @@ def test_logits_of_ones_own_need_labels():
     assert explorer.labels.tolist() == [[0, 3, 1]]
 
 
+def test_what_is_given_of_the_logits_counts_and_the_rest_is_the_examples():
+    explorer = LogitsExplorer(vocabulary=list("abcde"), response_mask=torch.tensor([[1, 1, 0, 0]]))
+    assert explorer.trace.step.num_tokens == 2
+    assert ">a<" in explorer.live.svg and "cat" not in explorer.live.svg
+    assert LogitsExplorer(labels=torch.tensor([[0, 0, 0, 0]])).labels.tolist() == [[0, 0, 0, 0]]
+    with pytest.raises(TypeError, match=r"logits must be a torch\.Tensor, got list"):
+        LogitsExplorer([[[0.0]]], torch.tensor([[0]]))
+
+
+def test_a_vocabulary_is_of_strings_one_for_each_entry():
+    explorer = LogitsExplorer()
+    with pytest.raises(traitlets.TraitError, match="vocabulary must be strings, got int 0"):
+        explorer.vocabulary = [0, 1, 2, 3, 4]
+    with pytest.raises(traitlets.TraitError, match="vocabulary has 2 strings but logits has shape"):
+        explorer.vocabulary = ["a", "b"]
+    explorer.gradient_accumulation_steps = 3
+    assert "cat" in explorer.live.svg
+
+
+def test_only_what_a_quantity_allows_can_be_done_to_it():
+    assert LogitsExplorer().live.actions == {"logits": "move", "response_mask": "toggle"}
+    assert AccumulationExplorer().live.actions == {}
+
+
+@pytest.mark.parametrize("kind", [LogitsExplorer, AccumulationExplorer])
+def test_they_fit_the_width_of_the_page(kind):
+    explorer = kind()
+    for columns in (90, 48):
+        explorer.live.set_state({"columns": columns})
+        width = int(re.search(r'<svg [^>]*width="(\d+)"', explorer.live.svg)[1])
+        assert width <= columns * 8 + 16
+
+
+def test_a_slider_reaches_as_far_as_python_went():
+    logits, window = LogitsExplorer(gradient_accumulation_steps=40), AccumulationExplorer(B=12)
+    window.G = 9
+    for explorer, name, count in (
+        (logits, "gradient_accumulation_steps", 40),
+        (window, "B", 12),
+        (window, "G", 9),
+    ):
+        assert explorer.controls[name].value == getattr(explorer, name) == count
+
+
 def test_the_timeline_follows_its_slider():
     explorer = AccumulationExplorer(B=2, G=4)
     slider = explorer.controls["reached"]
@@ -111,8 +155,9 @@ def test_every_control_of_a_window_changes_it():
         explorer.controls[name].value = value
         assert getattr(explorer, name) == value
         assert explorer.trace.ratio == pytest.approx(ratio)
+    before = [tick.num_tokens for tick in explorer.trace.ticks]
     explorer.controls["ran_out"].value = True
-    assert len(explorer.trace.ticks) == 2
+    assert [tick.num_tokens for tick in explorer.trace.ticks] == before[:-1]  # the last never came
     assert explorer.controls["reached"].max == 4
 
 
@@ -120,13 +165,17 @@ def test_more_moments_than_there_are_is_the_end():
     explorer = AccumulationExplorer(B=1, G=5)
     explorer.G = 2
     assert explorer.controls["reached"].value == explorer.controls["reached"].max == 4
-    assert ".grad is None" in explorer.drawing.text
+    assert ".grad is None" in explorer.drawing.text and ".grad is None" in explorer.live.alt
+    with pytest.raises(traitlets.TraitError):
+        explorer.reached = -1
 
 
 def test_a_window_that_can_not_be_is_refused():
     explorer = AccumulationExplorer()
     with pytest.raises(traitlets.TraitError, match="B and G must be at least 1, got 0 and 2"):
         explorer.B = 0
+    with pytest.raises(traitlets.TraitError, match=r"unevenness must be from 0 to 1, got 2\."):
+        explorer.unevenness = 2
     with pytest.raises(traitlets.TraitError, match="scaling must be one of none, G, G²"):
         explorer.scaling = "G³"
     assert (explorer.B, explorer.scaling) == (4, "G²")

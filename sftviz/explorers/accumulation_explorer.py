@@ -16,7 +16,7 @@ from sftviz.accumulation import (
 )
 from sftviz.accumulation_view import accumulation_flow, readings
 from sftviz.drawing import Drawing
-from sftviz.explorers.explorer import Explorer
+from sftviz.explorers.explorer import Explorer, Required, show_count
 from sftviz.scene import Text
 
 _VOCABULARY = 4  # its gradient is a table small enough to be seen whole
@@ -77,13 +77,13 @@ class AccumulationExplorer(Explorer):
         1.0
     """
 
-    scaling = traitlets.Any()
-    B = traitlets.Any()
-    G = traitlets.Any()
-    unevenness = traitlets.Any()
-    ran_out = traitlets.Any()
-    forgot_zero_grad = traitlets.Any()
-    reached = traitlets.Int(0)  # moments of the window that are over
+    scaling = Required()
+    B = Required()
+    G = Required()
+    unevenness = Required()
+    ran_out = Required()
+    forgot_zero_grad = Required()
+    reached = traitlets.Int(0, min=0)  # moments of the window that are over
 
     def __init__(self, **setting: object) -> None:
         start = WindowSetting(**setting)
@@ -125,7 +125,9 @@ class AccumulationExplorer(Explorer):
         for name, control in self.controls.items():
             if name in ("play", "reached"):
                 control.max = moments
-            if name != "play":
+            if name in ("B", "G"):
+                show_count(control, getattr(self, name))
+            elif name != "play":
                 control.value = getattr(self, name)
 
     def take(self, name: str, value: object) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -9,6 +10,7 @@ from operator import is_
 from types import MappingProxyType
 
 import ipywidgets
+import torch
 import traitlets
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from sftviz.scene import Column, Row, Text
 from sftviz.step import StepTrace
 from sftviz.views import FRAME, NARROWEST, WIDTH
 
+_LARGEST = sys.float_info.max
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
 
 
@@ -53,6 +56,7 @@ class Explorer(ipywidgets.VBox):
         self.live = LiveDrawing(actions=dict(actions), limits=dict(limits))
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
         self._is_showing = False  # the state in the controls
+        self._run: tuple | None = None  # a state, and its trace
         self._drawn: tuple[object, ...] = ()  # the state that was last drawn
         self._taken = 0.0  # the number of the last edits that the state has in it
         self.live.observe(self._take_edits, "edits")
@@ -68,8 +72,11 @@ class Explorer(ipywidgets.VBox):
 
     @property
     def trace(self) -> StepTrace | LogitsTrace:
-        """The step, run on the state."""
-        return self.batch.trace()
+        """The step, run on the state, once."""
+        state = tuple(getattr(self, name) for name in self._state)
+        if self._run is None or not all(map(is_, state, self._run[0])):
+            self._run = state, self.batch.trace()
+        return self._run[1]
 
     @property
     def drawing(self) -> Drawing:
@@ -78,10 +85,12 @@ class Explorer(ipywidgets.VBox):
 
     def load(self, batch: Batch | LogitsBatch) -> None:
         """Take over all fields of a batch at once."""
-        with self.hold_trait_notifications():
-            for name in self._state:
-                setattr(self, name, getattr(batch, name))
-            self.selected = (0, 0)
+        with self.live.hold_sync():  # one message
+            with self.hold_trait_notifications():
+                for name in self._state:
+                    setattr(self, name, getattr(batch, name))
+                self.selected = (0, 0)
+            self.live.loads += 1
 
     def checked(self, proposal: dict) -> object:
         """What a trait is to become, refused where the whole state could not be drawn with it."""
@@ -89,13 +98,19 @@ class Explorer(ipywidgets.VBox):
         try:
             batch = replace(self.batch, **{name: proposal["value"]})
             self.refuse(batch)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's own
             raise traitlets.TraitError(str(error)) from error
-        return getattr(batch, name)
+        value = getattr(batch, name)
+        # Of its own: nobody else can change it behind the picture's back.
+        return value.detach().clone() if isinstance(value, Tensor) else value
 
     def refuse(self, batch: Batch | LogitsBatch) -> None:
         """Raise a TypeError or ValueError for what can't be the state."""
         batch.trace()
+
+    def holds(self, index: tuple[int, ...]) -> bool:
+        """Whether the state has an entry at an index."""
+        return True
 
     def draw(self, trace: StepTrace | LogitsTrace, width: int) -> Drawing:
         """Draw a run of the state to fit a width in cells."""
@@ -150,7 +165,14 @@ class Explorer(ipywidgets.VBox):
             if not index or name not in self.live.actions:
                 can = ", ".join(self.live.actions) or "nothing"
                 raise ValueError(f"{key} can't be changed here: change {can}.")
-            tensor = tensors.setdefault(name, getattr(self, name).detach().clone())
+            tensor = tensors.setdefault(name, getattr(self, name).clone())
+            if not is_index(index, tensor):
+                raise ValueError(f"{key} is not there: {name} has shape {tuple(tensor.shape)}.")
+            if tensor.is_floating_point() and math.isfinite(value):
+                largest = torch.finfo(tensor.dtype).max
+                if abs(value) > largest:
+                    ends = f"{tensor.dtype} ends at {largest:.3g}"
+                    raise ValueError(f"{name} can't be {value:g}: {ends}.")
             tensor[index] = value
         with self.hold_trait_notifications():
             for name, tensor in tensors.items():
@@ -191,13 +213,22 @@ class Explorer(ipywidgets.VBox):
         if not edits["values"]:  # the page has forgotten what was answered
             return
         self._taken = edits["at"]
-        with self.live.guard():
-            self.edit(edits["values"])
+        if edits["loads"] == self.live.loads:  # else made in a picture that is gone
+            with self.live.guard():
+                self.edit(edits["values"])
         self.live.answered = self._taken  # also what was refused
 
     def _take_selected(self, change: dict) -> None:
-        if index := _parse(change["new"])[1]:
+        index = _parse(change["new"])[1]
+        if index and self.holds(index):  # or else the picture that it was in is gone
             self.selected = index
+
+    @traitlets.validate("selected")
+    def _check_selected(self, proposal: dict) -> tuple[int, ...]:
+        index = proposal["value"]
+        if not self.holds(index):
+            raise traitlets.TraitError(f"selected must be the index of an entry, got {index}.")
+        return index
 
     @traitlets.observe("selected")
     def _forget_selected(self, change: dict) -> None:
@@ -219,21 +250,48 @@ class Explorer(ipywidgets.VBox):
         return super()._repr_mimebundle_(**kwargs) | self.drawing._repr_mimebundle_()
 
 
-def number_box(quantity: str) -> ipywidgets.FloatText:
-    """A box for the entry last touched of a quantity, which `show_number` keeps up to date."""
-    # No slider: the front end's rounds what it is shown, and sends that back as if moved.
-    layout = {"width": "min(100% - 4px, 21em)"}
-    return ipywidgets.FloatText(
-        tooltip=quantity, style={"description_width": "initial"}, layout=layout
+class Required(traitlets.Any):
+    """A trait that can't be None, which `Any` would take without a check."""
+
+    allow_none = False
+
+
+def is_index(index: tuple[int, ...], tensor: Tensor) -> bool:
+    """Whether there is one entry of a tensor at an index."""
+    return len(index) == tensor.ndim and all(
+        0 <= at < size for at, size in zip(index, tensor.shape, strict=True)
     )
 
 
-def show_number(box: ipywidgets.FloatText, name: str, value: float) -> None:
-    """Let a box hold a number and tell its name; what is no number can't be changed there."""
+def number_box(quantity: str) -> ipywidgets.BoundedFloatText:
+    """A box for the entry last touched of a quantity, which `show_number` keeps up to date."""
+    # No slider: the front end's rounds what it is shown, and sends that back as if moved.
+    layout = {"width": "min(100% - 4px, 21em)"}
+    return ipywidgets.BoundedFloatText(
+        min=-_LARGEST,
+        max=_LARGEST,
+        tooltip=quantity,
+        style={"description_width": "initial"},
+        layout=layout,
+    )
+
+
+def show_number(
+    box: ipywidgets.BoundedFloatText, name: str, value: float, limit: float = _LARGEST
+) -> None:
+    """Let a box hold a number and tell its name. What is no number can't be shown there."""
     box.description = name
-    box.disabled = not math.isfinite(value)
-    if not box.disabled:
-        box.value = float(f"{value:.6g}")
+    box.layout.visibility = "visible" if math.isfinite(value) else "hidden"
+    if math.isfinite(value):
+        shown = float(f"{value:.6g}")
+        box.max = max(limit, shown)  # what was given may be beyond what a hand may set
+        box.value = shown
+
+
+def show_count(slider: ipywidgets.IntSlider, count: int) -> None:
+    """Let a slider stand at a count, however large."""
+    slider.max = max(slider.max, count)
+    slider.value = count
 
 
 @lru_cache(maxsize=4096)

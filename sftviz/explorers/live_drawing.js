@@ -5,14 +5,16 @@
 // and in `values` what they are. What a hand changes goes into `edits` as the new value, never as a
 // difference, so that of a burst only the last need arrive. They go by a number, which the kernel
 // writes into `answered` when the picture has them in it or it has refused them. Until then the next
-// edits hold them as well. All views of a drawing share them, since they share the model.
+// edits hold them as well. What was set before all values were replaced, which `loads` counts, is
+// void. All views of a drawing share edits, since they share the model.
 
 /**
  * What the page shares with the kernel, as live_drawing.py tells it; null is what JSON can't write.
  * @typedef {{svg: string, alt: string, selected: string, columns: number,
  *   actions: Record<string, "toggle" | "move">, limits: Record<string, number>,
- *   values: Record<string, number | null>, edits: {at: number, values: Record<string, number>},
- *   answered: number, error: {message: string, traceback: string}}} State
+ *   values: Record<string, number | null>, answered: number, loads: number,
+ *   edits: {at: number, loads: number, values: Record<string, number>},
+ *   error: {message: string, traceback: string}}} State
  * @typedef {(event: string, callback: () => void) => void} Listen
  * @typedef {{get: <K extends keyof State>(name: K) => State[K], on: Listen, off: Listen,
  *   set: <K extends keyof State>(name: K, value: State[K]) => void, save_changes: () => void}} Model
@@ -27,6 +29,9 @@ const PER_PIXEL = 0.01; // what a drag adds
 const SLACK = 3; // px by which a hand trembles that only wants to click
 const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 const SETTLED = 700; // ms without a change, after which what is new has been seen, and is told
+const PATIENCE = 5000; // ms for an answer
+const SILENCE = "The kernel has not answered for 5 seconds. It may be busy with another cell. " +
+  "If it was restarted or stopped, run this cell again.";
 /** @type {Record<string, number>} */
 const NUDGES = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 }; // what a key press adds
 /** @type {Record<string, number[]>} */
@@ -77,12 +82,13 @@ function render({ model, el }) {
       <p></p><details><summary>Traceback</summary><pre></pre></details></div>
     <div class="sftviz-picture" role="group"></div><div class="sftviz-status" role="status"></div>`;
   /** @type {HTMLElement[]} */
-  const [alert, sentence, , , trace, picture, status] = Array.from(el.querySelectorAll("*"));
+  const [alert, sentence, details, , trace, picture, status] = Array.from(el.querySelectorAll("*"));
 
   let current = ""; // the key of the one cell that Tab reaches
   let hovered = ""; // the key under the pointer
   let told = model.get("alt"); // to a screen reader
-  let settling = 0; // a timer
+  let settling = 0, waiting = 0; // timers
+  let isHeard = true; // by the kernel
   /** @type {string[]} */ let drawn = []; // the parts of the picture: what opens it, then its groups
   /** @type {Hold | undefined} */ let hold;
 
@@ -91,30 +97,45 @@ function render({ model, el }) {
   const cells = () => all(FRAMED);
   /** @param {string} key */
   const cellOf = (key) => cells().find((cell) => keyOf(cell) === key);
+  /** What hands have set that is neither answered nor void. @returns {Record<string, number>} */
+  const unanswered = () =>
+    model.get("edits").loads === model.get("loads") ? model.get("edits").values : {};
   /** @param {string} key */
-  const known = (key) => model.get("edits").values[key] ?? model.get("values")[key];
+  const known = (key) => unanswered()[key] ?? model.get("values")[key];
   /** @param {string} key */
   const valueOf = (key) => known(key) ?? 0;
   /** @param {string} key */
   const actionOf = (key) => model.get("actions")[parse(key).quantity];
 
-  /** @template {keyof State} K @param {K} name @param {State[K]} value */
+  /** What one event brings is one message. @template {keyof State} K
+   * @param {K} name @param {State[K]} value */
   function report(name, value) {
     model.set(name, value);
-    model.save_changes();
+    queueMicrotask(() => model.save_changes());
   }
 
   /** @param {string} key @param {number} value */
   function change(key, value) {
     if (value === known(key)) return;
-    // The number is one that no other page has.
-    report("edits", { at: Math.random(), values: { ...model.get("edits").values, [key]: value } });
+    const values = { ...unanswered(), [key]: value };
+    report("edits", { at: Math.random(), loads: model.get("loads"), values }); // no other page's number
+    clearTimeout(waiting);
+    waiting = setTimeout(hear, PATIENCE, false);
+  }
+
+  /** Whether the kernel hears what hands do. @param {boolean} isSo */
+  function hear(isSo) {
+    isHeard = isSo;
+    showError();
   }
 
   /** Once the last edits are answered, the kernel's word counts again. */
   function heed() {
-    const { at } = model.get("edits");
-    if (at === model.get("answered")) model.set("edits", { at, values: {} });
+    const { at, loads } = model.get("edits");
+    if (at !== model.get("answered")) return;
+    model.set("edits", { at, loads, values: {} });
+    clearTimeout(waiting);
+    hear(true);
   }
 
   /** Change to the hundredth, as far as the quantity may go. @param {string} key @param {number} to */
@@ -193,15 +214,18 @@ function render({ model, el }) {
 
   /** Say what the picture shows now, and let fade what has changed. */
   function settle() {
-    if (told !== model.get("alt")) status.textContent = told = model.get("alt");
+    const isNews = told !== model.get("alt");
+    told = model.get("alt");
+    if (isNews && root().contains(document.activeElement)) status.textContent = told;
     for (const part of all(".lit")) part.classList.replace("lit", "fading");
   }
 
   function showError() {
-    const { message, traceback } = model.get("error");
+    const { message, traceback } = isHeard ? model.get("error") : { message: SILENCE, traceback: "" };
     alert.hidden = message === "";
     sentence.textContent = message;
     trace.textContent = traceback;
+    details.hidden = traceback === "";
     picture.classList.toggle("stale", message !== "");
   }
 
@@ -280,6 +304,10 @@ function render({ model, el }) {
     hold = { ...hold, x: event.clientX, y: event.clientY };
   }
 
+  function onUp(/** @type {PointerEvent} */ event) {
+    if (hold?.pointer === event.pointerId) hold = undefined;
+  }
+
   const root = () => el.closest(".sftviz-explorer") ?? el;
 
   /** Keep a key from the notebook, where `b` inserts a cell. The application may have its Ctrl+S. */
@@ -303,6 +331,8 @@ function render({ model, el }) {
         part.setAttribute("aria-label", name);
       slider.querySelector(".widget-readout")?.setAttribute("role", "textbox");
     }
+    for (const button of root().querySelectorAll(".widget-toggle-button"))
+      button.setAttribute("aria-pressed", String(button.classList.contains("mod-active")));
     for (const icon of root().querySelectorAll("button > .fa:only-child")) // `fa fa-play`, `fa fa-pause`
       icon.parentElement?.setAttribute("aria-label", icon.className.replaceAll(/fa[ -]/g, ""));
   }
@@ -319,7 +349,7 @@ function render({ model, el }) {
   picture.addEventListener("focusout", light);
   picture.addEventListener("pointerdown", onDown);
   picture.addEventListener("pointermove", onMove);
-  picture.addEventListener("lostpointercapture", () => (hold = undefined));
+  picture.addEventListener("lostpointercapture", onUp);
   picture.addEventListener("pointerover", (event) => hover(around(event.target, "[data-key]")));
   picture.addEventListener("pointerleave", () => hover(null));
   model.on("change:svg", draw);
@@ -335,6 +365,7 @@ function render({ model, el }) {
     model.off("change:answered", heed);
     model.off("change:error", showError);
     clearTimeout(settling);
+    clearTimeout(waiting);
     sizes.disconnect();
     naming.disconnect();
     controller.abort();

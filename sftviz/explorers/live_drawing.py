@@ -23,8 +23,9 @@ class LiveDrawing(anywidget.AnyWidget):
     `actions` maps a quantity to what can be done to it: `toggle` (click, Space; painting across) or
     `move` (drag, + and -). `values` holds what those quantities are, by key, and `limits` says how
     large one may become. What hands have set arrives in `edits`, likewise by key and with a number,
-    which goes back in `answered`. `selected` is the key of the value last touched, `columns` the
-    width in cells that the page has room for.
+    which goes back in `answered`. `loads` counts how often all values were replaced. Edits name the
+    count that they were made under, since what is gone can't be edited. `selected` is the key of
+    the value last touched, `columns` the width in cells that the page has room for.
     """
 
     _esm = _HERE / "live_drawing.js"
@@ -35,8 +36,9 @@ class LiveDrawing(anywidget.AnyWidget):
     actions = traitlets.Dict().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
     # Not echoed: what other pages need to hear is the picture, and this one waits for nothing else.
-    edits = traitlets.Dict({"at": 0, "values": {}}).tag(sync=True, echo_update=False)
+    edits = traitlets.Dict({"at": 0, "loads": 0, "values": {}}).tag(sync=True, echo_update=False)
     answered = traitlets.Float(0).tag(sync=True)
+    loads = traitlets.Int(0).tag(sync=True)
     limits = traitlets.Dict().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
     columns = traitlets.Int(0).tag(sync=True)

@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 import ipywidgets
+import torch
 import traitlets
 from torch import Tensor
 
 from sftviz.drawing import Drawing
 from sftviz.examples import FIVE_WORDS
-from sftviz.explorers.explorer import Explorer, number_box, show_number
+from sftviz.explorers.explorer import (
+    Explorer,
+    Required,
+    is_index,
+    number_box,
+    show_count,
+    show_number,
+)
 from sftviz.formatting import token_label
-from sftviz.logits import LogitsBatch, LogitsTrace
+from sftviz.logits import LogitsBatch, LogitsTrace, check_labels
 from sftviz.logits_view import check_vocabulary, logits_flow, readings
 from sftviz.scene import Text
 
@@ -45,11 +53,11 @@ class LogitsExplorer(Explorer):
         (tensor(-0.0639), tensor(-0.0026))
     """
 
-    logits = traitlets.Any()  # (1, S, V) tensor
-    labels = traitlets.Any()  # (1, S) tensor
-    response_mask = traitlets.Any()  # (1, S) tensor
-    gradient_accumulation_steps = traitlets.Any()
-    normalize_constant = traitlets.Any()
+    logits = Required()  # (1, S, V) tensor
+    labels = Required()  # (1, S) tensor
+    response_mask = Required()  # (1, S) tensor
+    gradient_accumulation_steps = Required()
+    normalize_constant = Required()
     vocabulary = traitlets.Any()
 
     def __init__(
@@ -62,10 +70,13 @@ class LogitsExplorer(Explorer):
         vocabulary: Sequence[str] | None = None,
     ) -> None:
         if logits is None:
-            logits, labels, vocabulary = FIVE_WORDS.logits, FIVE_WORDS.labels, FIVE_WORDS.vocabulary
+            logits = FIVE_WORDS.logits
+            labels = FIVE_WORDS.labels if labels is None else labels
             response_mask = FIVE_WORDS.response_mask if response_mask is None else response_mask
-        elif response_mask is None:
-            response_mask = logits.new_ones(logits.shape[:2])
+            vocabulary = FIVE_WORDS.vocabulary if vocabulary is None else vocabulary
+        check_labels(logits, labels)
+        if response_mask is None:
+            response_mask = torch.ones_like(labels)
         start = LogitsBatch(
             logits,
             labels,
@@ -81,7 +92,7 @@ class LogitsExplorer(Explorer):
                 "reset": ipywidgets.Button(description="reset", layout={"width": "max-content"}),
                 "gradient_accumulation_steps": ipywidgets.IntSlider(
                     min=1,
-                    max=max(16, gradient_accumulation_steps),
+                    max=16,
                     description="G",
                     tooltip="gradient_accumulation_steps",
                     style={"description_width": "initial"},
@@ -96,6 +107,9 @@ class LogitsExplorer(Explorer):
         _, token, *entry = self.selected
         return token, entry[0] if entry else int(self.labels[0, token])
 
+    def holds(self, index: tuple[int, ...]) -> bool:
+        return is_index(index, self.logits) or is_index(index, self.labels)
+
     def draw(self, trace: LogitsTrace, width: int) -> Drawing:
         return logits_flow(trace, self.vocabulary, width)
 
@@ -104,7 +118,7 @@ class LogitsExplorer(Explorer):
 
     def show_controls(self) -> None:
         slider, logit = (self.controls[name] for name in ("gradient_accumulation_steps", "logits"))
-        slider.value = self.gradient_accumulation_steps
+        show_count(slider, self.gradient_accumulation_steps)
         token, entry = self.entry
         name = token_label(self.vocabulary[entry], 16) if self.vocabulary else entry
         value = self.logits[0, token, entry].item()

@@ -1,17 +1,27 @@
 """The step as a diagram that is its own input."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from html import escape
+from struct import pack
 
 import ipywidgets
+import torch
 import traitlets
 from torch import Tensor
 
-from sftviz.batch import Batch
+from sftviz.batch import Batch, matrix
 from sftviz.drawing import Drawing
 from sftviz.examples import PRESETS, WORKED_EXAMPLE
-from sftviz.explorers.explorer import Explorer, number_box, show_number
+from sftviz.explorers.explorer import (
+    Explorer,
+    Required,
+    is_index,
+    number_box,
+    show_count,
+    show_number,
+)
 from sftviz.scene import Text
 from sftviz.sheet import Tokens, check_tokens
 from sftviz.step import StepTrace
@@ -29,6 +39,7 @@ CONTROLS = (
 _ACTIONS = {"response_mask": "toggle", "policy_log_probs": "move"}
 _STATE = tuple(field.name for field in fields(Batch))
 _OWN = "as given"  # the preset that is the explorer's own start
+_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # a large batch has long lines of code
 
 
 class StepExplorer(Explorer):
@@ -56,10 +67,10 @@ class StepExplorer(Explorer):
         (3, tensor(0.0625))
     """
 
-    policy_log_probs = traitlets.Any()  # (B, S) tensor
-    response_mask = traitlets.Any()  # (B, S) tensor
-    gradient_accumulation_steps = traitlets.Any()
-    normalize_constant = traitlets.Any()
+    policy_log_probs = Required()  # (B, S) tensor
+    response_mask = Required()  # (B, S) tensor
+    gradient_accumulation_steps = Required()
+    normalize_constant = Required()
     tokens = traitlets.Any()
 
     def __init__(
@@ -77,8 +88,9 @@ class StepExplorer(Explorer):
             policy_log_probs = WORKED_EXAMPLE.policy_log_probs
             response_mask = WORKED_EXAMPLE.response_mask if response_mask is None else response_mask
             tokens = WORKED_EXAMPLE.tokens if tokens is None else tokens
+        policy_log_probs = matrix("policy_log_probs", policy_log_probs)
         if response_mask is None:
-            response_mask = [[1.0] * len(row) for row in policy_log_probs]
+            response_mask = torch.ones_like(policy_log_probs, dtype=torch.bool)
         start = Batch(
             policy_log_probs,
             response_mask,
@@ -105,7 +117,12 @@ class StepExplorer(Explorer):
             for name, argument in arguments.items()
             if argument is not None
         ]
-        return "\n".join(["from sftviz import StepExplorer", "", "StepExplorer(", *lines, ")"])
+        imports = ["import torch", ""] if any("=torch.tensor(" in line for line in lines) else []
+        imports += ["from sftviz import StepExplorer", ""]
+        return "\n".join([*imports, "StepExplorer(", *lines, ")"])
+
+    def holds(self, index: tuple[int, ...]) -> bool:
+        return is_index(index, self.policy_log_probs)
 
     def draw(self, trace: StepTrace, width: int) -> Drawing:
         return step_flow(trace, self.tokens, width)
@@ -123,7 +140,7 @@ class StepExplorer(Explorer):
 
     def _make_controls(self) -> dict[str, ipywidgets.DOMWidget]:
         style = {"description_width": "initial"}
-        narrow = {"width": "max-content"}
+        narrow = {"width": "max-content", "max_width": "100%"}
         return {
             "preset": ipywidgets.Dropdown(
                 options=list(self._presets), description="preset", style=style, layout=narrow
@@ -151,15 +168,15 @@ class StepExplorer(Explorer):
                 case "policy_log_probs":
                     row, token = self.selected
                     log_prob = self.policy_log_probs[row, token].item()
-                    show_number(control, f"log-prob of row {row + 1}, token {token + 1}", log_prob)
+                    name = f"log-prob of row {row + 1}, token {token + 1}"
+                    show_number(control, name, log_prob, limit=0.0)
                 case "gradient_accumulation_steps":
-                    control.max = max(control.max, self.gradient_accumulation_steps)
-                    control.value = self.gradient_accumulation_steps
+                    show_count(control, self.gradient_accumulation_steps)
                 case "normalize_constant":
                     control.value = self.normalize_constant
                 case "code":
                     code = escape(self.code) if control.value else ""
-                    self._code.value = code and f"<pre>{code}</pre>"
+                    self._code.value = code and f"{_SCROLLS}{code}</pre>"
 
     def take(self, name: str, value: object) -> None:
         match name:
@@ -172,17 +189,38 @@ class StepExplorer(Explorer):
                 row, column = self.selected
                 self.edit({f"policy_log_probs[{row},{column}]": value})
             case "code":
-                self.show_controls()
+                self.redraw()
             case _:
                 super().take(name, value)
 
 
 def _written(argument: object) -> str:
-    """An argument as Python source, a tensor as the rows that it was given as."""
-    if not isinstance(argument, Tensor):
-        return repr(argument)
-    rows = argument.tolist()
-    text = repr([[float(f"{entry:.6g}") for entry in row] for row in rows])
-    if not argument.is_floating_point() or set(argument.flatten().tolist()) <= {0.0, 1.0}:
-        text = repr([[int(entry) for entry in row] for row in rows])
-    return text.replace("nan", 'float("nan")').replace("inf", 'float("inf")')
+    """An argument as Python source, which gives the same value to the last digit."""
+    match argument:
+        case Tensor():
+            return _written_tensor(argument)
+        case float():
+            return repr(float(argument))  # numpy's writes another
+        case int():
+            return repr(int(argument))
+        case _:  # tokens
+            return repr([list(map(str, row)) for row in argument])
+
+
+def _written_tensor(tensor: Tensor) -> str:
+    """A tensor as the rows that it is made of."""
+    is_plain = tensor.dtype == torch.float32 or not tensor.is_floating_point()
+    if is_plain and ((tensor == 0) | (tensor == 1)).all():  # as masks are written
+        return repr([[int(entry) for entry in row] for row in tensor.tolist()])
+    lines = [[_shortest(entry, tensor.dtype) for entry in row] for row in tensor.tolist()]
+    rows = ", ".join([f"[{', '.join(line)}]" for line in lines])
+    return f"[{rows}]" if is_plain else f"torch.tensor([{rows}], dtype={tensor.dtype})"
+
+
+def _shortest(entry: float, dtype: torch.dtype) -> str:
+    """The shortest number that is this entry of a tensor."""
+    if not math.isfinite(entry):
+        return f'float("{entry}")'
+    code = {torch.float64: "d", torch.float16: "e"}.get(dtype, "f")
+    texts = (f"{entry:.{digits}g}" for digits in range(6, 18))
+    return next(repr(float(text)) for text in texts if pack(code, float(text)) == pack(code, entry))

@@ -13,7 +13,7 @@ from sftviz.explorers.live_drawing import LiveDrawing
 # What the kernel says; what hands have set goes the other way.
 SHARED = (
     *("svg", "alt", "actions", "values", "limits"),
-    *("answered", "selected", "columns", "error"),
+    *("answered", "loads", "selected", "columns", "error"),
 )
 
 # What stands around a drawing in a notebook: controls above it, a notebook that listens for keys.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from sftviz import AccumulationExplorer, LogitsExplorer, StepExplorer
+from sftviz import WORKED_EXAMPLE, AccumulationExplorer, LogitsExplorer, StepExplorer
 from sftviz.examples import PRESETS
 from sftviz.explorers.live_drawing import LiveDrawing
 from sftviz.theme import paint
@@ -243,17 +243,57 @@ def test_a_hand_quicker_than_the_kernel_starts_from_what_it_set_last(live):
     """The third press comes when the first is answered and the second is not yet sent."""
     live.cell("policy_log_probs[0,2]").focus()
     live.page.evaluate(
-        """() => {
+        """async () => {
             const event = () => new KeyboardEvent("keydown", { key: "-", bubbles: true });
             const press = () => document.activeElement.dispatchEvent(event());
             let pictures = 0;
             model0.on("change:svg", () => ++pictures === 1 && press());
             press();
+            await null; // what one event brings is one message
             press();
         }"""
     )
     expect(live.cell("policy_log_probs[0,2]")).to_have_text("−1.1")
     assert [list(edit.values()) for edit in live.edits] == [[-0.9], [-1.1]]
+
+
+def test_a_click_is_one_message(live):
+    live.messages.clear()
+    live.cell("response_mask[0,2]").click()
+    expect(live.cell("num_tokens")).to_have_text("8")
+    live.settled()
+    (message,) = [message for message in live.messages if message.get("edits", {}).get("values")]
+    assert message["selected"] == "response_mask[0,2]"
+
+
+def test_what_was_set_before_a_reset_does_not_come_back_after_it(live):
+    """The first press is under way, the second one waits, and a button is quicker than that."""
+    take = live.explorer._take_edits
+
+    def reset_first(change):
+        live.explorer.live.unobserve(reset_first, "edits")
+        live.explorer.live.observe(take, "edits")
+        take(change)
+        live.explorer.load(WORKED_EXAMPLE)
+
+    live.explorer.live.unobserve(take, "edits")
+    live.explorer.live.observe(reset_first, "edits")
+    log_prob = live.cell("policy_log_probs[0,2]")
+    log_prob.focus()
+    live.page.evaluate(
+        """async () => {
+            const event = () => new KeyboardEvent("keydown", { key: "-", bubbles: true });
+            document.activeElement.dispatchEvent(event());
+            await null;
+            document.activeElement.dispatchEvent(event());
+        }"""
+    )
+    live.settled()
+    assert [list(edit.values()) for edit in live.edits] == [[-0.9], [-1.0]]
+    assert live.explorer.policy_log_probs[0, 2] == torch.tensor(-0.8)
+    expect(log_prob).to_have_text("−0.8")
+    live.page.keyboard.press("-")  # from where it is now
+    expect(log_prob).to_have_text("−0.9")
 
 
 def test_a_hand_is_followed_in_a_window_without_focus(live):
@@ -529,6 +569,24 @@ def test_a_settled_change_is_announced_once(clock, put, page):
     assert "masked_sum −3.3" in live.explorer.drawing.alt
 
 
+def test_only_where_the_reader_is_a_change_is_announced(clock, put):
+    here = put()
+    there = put(here.explorer)
+    here.cell("response_mask[0,0]").click()
+    expect(here.cell("num_tokens")).to_have_text("6")
+    there.push()
+    clock.run_for(5000)
+    expect(here.place.get_by_role("status")).to_have_text(here.explorer.drawing.alt)
+    expect(there.place.get_by_role("status")).to_have_text("")
+    here.page.locator("#after").focus()
+    here.explorer.gradient_accumulation_steps = 3
+    for view in (here, there):
+        view.push()
+    clock.run_for(5000)
+    expect(there.place.get_by_role("status")).to_have_text("")
+    assert here.explorer.drawing.alt != here.place.get_by_role("status").text_content()
+
+
 def test_a_change_that_is_taken_back_is_no_news(clock, put):
     live = put()
     live.cell("response_mask[0,0]").click()
@@ -578,6 +636,32 @@ def test_an_error_is_said_in_one_sentence_and_ages_the_picture(live):
     live.cell("response_mask[0,2]").click()  # a good value
     expect(alert).to_be_hidden()
     expect(picture).to_have_class("sftviz-picture")
+
+
+def test_a_kernel_that_does_not_answer_is_told_of_until_it_does(clock, put):
+    live = put()
+    alert, picture = live.place.locator("[role=alert]"), live.place.locator(".sftviz-picture")
+    live.page.evaluate("model0.isWaiting = true")  # nothing gets through
+    live.cell("grad[0,1]").click()  # which asks for nothing
+    clock.run_for(10_000)
+    expect(alert).to_be_hidden()
+    live.cell("response_mask[0,2]").click()
+    clock.run_for(4_000)
+    live.cell("response_mask[0,1]").click()
+    clock.run_for(4_000)
+    expect(alert).to_be_hidden()
+    clock.run_for(2_000)
+    expect(alert.locator("p")).to_contain_text("The kernel has not answered for 5 seconds.")
+    expect(alert.locator("details")).to_be_hidden()
+    expect(picture).to_contain_class("stale")
+
+    live.page.evaluate("model0.isWaiting = false, model0.save_changes()")
+    expect(live.cell("response_mask[0,1]")).to_have_text("0")
+    expect(live.cell("response_mask[0,2]")).to_have_text("1")
+    expect(alert).to_be_hidden()
+    expect(picture).not_to_contain_class("stale")
+    clock.run_for(10_000)
+    expect(alert).to_be_hidden()
 
 
 def test_what_a_message_holds_is_text_and_never_markup(live):

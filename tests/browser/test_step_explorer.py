@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from .jupyter import PANEL
+from .jupyter import PANEL, PATIENCE
 from .touch import NOTEBOOK, barriers, cell, darken, drag, explorers, press_shortcuts
 
 # The picture is as wide as there is room, or as narrow as it gets.
@@ -106,6 +106,11 @@ def test_without_a_kernel_tokens_still_light_up_and_with_a_new_one_all_is_well(
     page.keyboard.press("ArrowRight")
     expect(cell(page, "grad[1,1]")).to_be_focused()
 
+    expect(explorers(page).get_by_role("alert")).to_have_count(0)
+    cell(page, "response_mask[0,0]").click()
+    alert = explorers(page).get_by_role("alert")
+    expect(alert).to_contain_text("run this cell again", timeout=PATIENCE * 1000)
+
     page.evaluate(f"{PANEL}.sessionContext.startKernel()")
     lab.restart(page)
     lab.run_all(page)
@@ -147,7 +152,8 @@ def test_what_is_wrong_is_said_in_the_explorer_that_it_was_done_in(
 
     one.get_by_role("combobox", name="preset").select_option("padding")
     expect(cell(page, "num_tokens", 1)).to_have_text("5")
-    one.get_by_role("button", name="as code").click()
+    one.get_by_role("button", name="as code", pressed=False).click()
+    expect(one.get_by_role("button", name="as code", pressed=True)).to_be_visible()
     expect(one.locator("pre", has_text="StepExplorer(")).to_be_visible()
     one.get_by_role("button", name="reset").click()
     expect(cell(page, "num_tokens")).to_have_text("5")
