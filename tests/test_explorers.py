@@ -191,7 +191,7 @@ def test_what_json_has_no_number_for_is_left_out_of_the_values():
 
 
 def test_what_was_set_in_a_picture_that_is_gone_is_void(explorer, sent):
-    late = {"at": 0.5, "loads": explorer.live.loads, "values": {"response_mask[1,3]": 0}}
+    late = {"at": 0.5, "loads": explorer.live.loads, "values": {"response_mask[1,3]": 1}}
     explorer.controls["preset"].value = "padding"
     sent.clear()
     explorer.live.set_state({"edits": late})
@@ -442,9 +442,11 @@ def test_the_code_keeps_every_digit(dtype):
         assert f" {np.float32(log_probs[2, 4].item())!s}]" in explorer.code  # and none too many
 
 
+@pytest.mark.usefixtures("as_for_a_reader")
 def test_to_ask_for_the_code_changes_nothing():
     explorer = StepExplorer(torch.tensor([[-1 / 3]]))
     before = explorer.policy_log_probs.clone()
+    explorer.controls["policy_log_probs"].value = -1e39  # refused
     explorer.controls["code"].value = True
     assert torch.equal(explorer.policy_log_probs, before)
 

@@ -257,6 +257,46 @@ def test_a_hand_quicker_than_the_kernel_starts_from_what_it_set_last(live):
     assert [list(edit.values()) for edit in live.edits] == [[-0.9], [-1.1]]
 
 
+@pytest.mark.parametrize("modifier", ["Control", "Alt", "Meta"])
+def test_a_key_with_a_modifier_is_somebody_elses(live, modifier):
+    live.cell("policy_log_probs[0,2]").focus()
+    live.page.keyboard.press(f"{modifier}+-")
+    live.page.keyboard.press(f"{modifier}+ArrowRight")
+    live.page.keyboard.press("-")
+    expect(live.cell("policy_log_probs[0,2]")).to_have_text("−0.9")
+    assert [list(edit) for edit in live.edits] == [["policy_log_probs[0,2]"]]
+
+
+def test_a_hand_paints_in_one_picture_only(put):
+    one, other = put(StepExplorer([[-1.0, -2.0]])), put(StepExplorer([[-1.0, -2.0]]))
+    one.page.set_viewport_size({"width": 1280, "height": 2600})  # all of both
+    one.page.mouse.move(*centre(one, "response_mask[0,0]"))
+    one.page.mouse.down()
+    expect(one.cell("num_tokens")).to_have_text("1")
+    box = other.cell("response_mask[0,1]").bounding_box()
+    one.page.mouse.move(box["x"] + 5, box["y"] + 5)
+    one.page.mouse.up()
+    other.settled()
+    assert one.edits == [{"response_mask[0,0]": 0}] and other.edits == []
+
+
+def test_another_pointer_neither_drags_nor_ends_a_drag(live):
+    live.page.mouse.move(*centre(live, "policy_log_probs[0,1]"))
+    live.page.mouse.down()
+    live.place.locator(".sftviz-picture").evaluate(
+        """picture => {
+            const other = { pointerId: 99, clientX: 0, clientY: 999 };
+            picture.dispatchEvent(new PointerEvent("pointermove", other));
+            picture.dispatchEvent(new PointerEvent("lostpointercapture", other));
+        }"""
+    )
+    live.settled()
+    assert live.edits == []
+    live.page.mouse.move(0, 0)
+    live.page.mouse.up()
+    assert live.edits
+
+
 def test_a_click_is_one_message(live):
     live.messages.clear()
     live.cell("response_mask[0,2]").click()
@@ -294,6 +334,18 @@ def test_what_was_set_before_a_reset_does_not_come_back_after_it(live):
     expect(log_prob).to_have_text("−0.8")
     live.page.keyboard.press("-")  # from where it is now
     expect(log_prob).to_have_text("−0.9")
+
+
+def test_what_was_set_in_a_picture_that_is_gone_does_not_go_with_what_is_set_in_the_next(live):
+    live.page.evaluate("model0.isWaiting = true")
+    live.cell("response_mask[0,0]").click()
+    live.explorer.load(PRESETS["padding"])
+    live.push()
+    expect(live.cell("response_mask[0,4]")).to_have_text("1")
+    live.cell("response_mask[0,4]").click()
+    live.page.evaluate("model0.isWaiting = false, model0.save_changes()")
+    expect(live.cell("response_mask[0,4]")).to_have_text("0")
+    assert live.edits == [{"response_mask[0,4]": 0}]
 
 
 def test_a_hand_is_followed_in_a_window_without_focus(live):
@@ -660,6 +712,8 @@ def test_a_kernel_that_does_not_answer_is_told_of_until_it_does(clock, put):
     expect(live.cell("response_mask[0,2]")).to_have_text("1")
     expect(alert).to_be_hidden()
     expect(picture).not_to_contain_class("stale")
+    live.cell("response_mask[0,1]").click()
+    expect(live.cell("response_mask[0,1]")).to_have_text("1")
     clock.run_for(10_000)
     expect(alert).to_be_hidden()
 
@@ -725,6 +779,17 @@ def test_a_narrow_page_scrolls_the_picture_and_cuts_nothing_off(put, page):
     page.keyboard.press("ArrowDown")  # whatever one goes to comes into view
     box = live.cell("num_tokens").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 360
+
+
+def test_while_it_is_hidden_it_keeps_its_width(live):
+    columns = live.explorer.live.columns
+    live.place.evaluate("place => place.parentNode.style.display = 'none'")
+    live.page.evaluate("() => new Promise(done => new ResizeObserver(done).observe(document.body))")
+    live.place.evaluate("place => place.parentNode.style.display = ''")
+    live.page.evaluate("() => new Promise(done => new ResizeObserver(done).observe(document.body))")
+    live.settled()
+    told = [message["columns"] for message in live.messages if "columns" in message]
+    assert set(told) == {columns}
 
 
 def test_colours_follow_the_theme_at_once(live):
