@@ -452,16 +452,17 @@ def test_to_ask_for_the_code_changes_nothing():
 
 
 def test_the_code_shows_where_it_is_asked_for_and_follows_the_state(explorer):
-    panel = explorer.children[-1]
-    assert panel.value == ""
+    _, panel, drawing = explorer.children
+    assert drawing is explorer.live
+    assert (panel.value, panel.layout.display) == ("", "none")
     explorer.controls["code"].value = True
-    assert "gradient_accumulation_steps=2" in panel.value
+    assert "gradient_accumulation_steps=2" in panel.value and panel.layout.display is None
     explorer.gradient_accumulation_steps = 5
     assert "gradient_accumulation_steps=5" in panel.value
     explorer.tokens = [["<b>", "&", "x", "y"]] * 2
     assert "&lt;b&gt;" in panel.value and "<b>" not in panel.value
     explorer.controls["code"].value = False
-    assert panel.value == ""
+    assert (panel.value, panel.layout.display) == ("", "none")
 
 
 # What is refused

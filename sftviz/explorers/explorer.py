@@ -124,8 +124,8 @@ class Explorer(ipywidgets.VBox):
         """Let the controls follow the state."""
         raise NotImplementedError
 
-    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], below: Sequence = ()) -> None:
-        """Put controls above the drawing; what changes in them goes to `take`."""
+    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], panels: Sequence = ()) -> None:
+        """Put controls and panels above the drawing; what changes in controls goes to `take`."""
         self.controls = dict(controls)
         for name, control in controls.items():
             if isinstance(control, ipywidgets.Button):
@@ -135,7 +135,8 @@ class Explorer(ipywidgets.VBox):
                     lambda change, name=name: self._take_control(name, change["new"]), "value"
                 )
         layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        self.children = (ipywidgets.Box(tuple(controls.values()), layout=layout), self.live, *below)
+        box = ipywidgets.Box(tuple(controls.values()), layout=layout)
+        self.children = (box, *panels, self.live)
         self.redraw()
 
     def take(self, name: str, value: object) -> None:

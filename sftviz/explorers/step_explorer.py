@@ -104,7 +104,7 @@ class StepExplorer(Explorer):
             limits={"policy_log_probs": 0.0},  # the log of a probability is never above
         )
         self._presets = {_OWN: start, **PRESETS}
-        self._code = ipywidgets.HTML()
+        self._code = ipywidgets.HTML(layout={"display": "none"})
         made = self._make_controls()
         self.assemble({name: made[name] for name in made if name in controls}, [self._code])
 
@@ -177,6 +177,7 @@ class StepExplorer(Explorer):
                 case "code":
                     code = escape(self.code) if control.value else ""
                     self._code.value = code and f"{_SCROLLS}{code}</pre>"
+                    self._code.layout.display = None if code else "none"
 
     def take(self, name: str, value: object) -> None:
         match name:
