@@ -167,9 +167,9 @@ class StepExplorer(Explorer):
             match name:
                 case "policy_log_probs":
                     row, token = self.selected
+                    told = f"log-prob of row {row + 1}, token {token + 1}"
                     log_prob = self.policy_log_probs[row, token].item()
-                    name = f"log-prob of row {row + 1}, token {token + 1}"
-                    show_number(control, name, log_prob, limit=0.0)
+                    show_number(control, told, log_prob, self.live.limits[name])
                 case "gradient_accumulation_steps":
                     show_count(control, self.gradient_accumulation_steps)
                 case "normalize_constant":
