@@ -42,7 +42,7 @@ import json, time, torch
 from IPython.display import display
 from ipywidgets import IntSlider, interact
 from sftviz import StepExplorer, step_flow, trace_step
-from sftviz.backends import mpl
+from sftviz.drawing import mpl
 
 def batch(B, S):
     torch.manual_seed(0)

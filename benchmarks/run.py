@@ -18,8 +18,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sftviz import WORKED_EXAMPLE, sft_microbatch_train_step, step_flow, trace_step
-from sftviz.backends import mpl
-from sftviz.drawing import Drawing
+from sftviz.drawing import mpl
+from sftviz.drawing.drawing import Drawing
 
 RESULTS = Path(__file__).with_name("results.md")
 WARM_UP = 0.2  # s: the first times are not like the others

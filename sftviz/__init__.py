@@ -2,76 +2,77 @@
 
 `sft_microbatch_train_step` is the step; `trace_step` runs it and keeps every intermediate; the
 views draw a trace; `StepExplorer` makes the drawing one that can be touched.
+
+The modules beside this file are the subject: the step and what it works on. May import: `torch`,
+`numpy`. May be imported by: `views`, `explorers`, `experiments`.
 """
 
 from importlib import import_module
 
 from sftviz.accumulation import (
-    SCALINGS,
-    SLIPS,
-    BigramModel,
+    AccumulationTrace,
+    MicrobatchRecord,
     accumulate,
     full_batch_gradient,
-    make_window,
 )
-from sftviz.accumulation_view import accumulation_flow, scaling_table
-from sftviz.batch import Batch, load_batch
-from sftviz.drawing import Drawing
-from sftviz.examples import FIVE_WORDS, WORKED_EXAMPLE
-from sftviz.log_probs import (
-    TokenBatch,
-    build_token_batch,
-    compute_entropy,
-    get_response_log_probs,
-)
-from sftviz.logits import LogitsBatch, LogitsTrace, trace_logits
-from sftviz.logits_view import logits_flow
-from sftviz.stages import Stage, tell
+from sftviz.drawing.drawing import Drawing
+from sftviz.examples import FIVE_WORDS, PRESETS, WORKED_EXAMPLE
+from sftviz.files import load_inputs
+from sftviz.inputs import StepInputs
+from sftviz.log_probs import compute_entropy, get_response_log_probs
+from sftviz.logits import LogitsInputs, LogitsTrace, trace_logits
+from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, Scaling
 from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
-from sftviz.token_view import shift_view
-from sftviz.views import gradient_formula, gradient_table, key_formula, step_flow, token_table
+from sftviz.tokens import TokenBatch, build_token_batch
+from sftviz.views.accumulation import accumulation_flow, scaling_table
+from sftviz.views.logits import logits_flow
+from sftviz.views.stages import Stage, explain_step
+from sftviz.views.step import gradient_formula, gradient_table, key_formula, step_flow, token_table
+from sftviz.views.tokens import shift_view
 
 # Widgets are loaded on first use: a script that only trains or draws never pays for them.
 _LAZY = {
-    "AccumulationExplorer": "sftviz.explorers.accumulation_explorer",
-    "LogitsExplorer": "sftviz.explorers.logits_explorer",
-    "StepExplorer": "sftviz.explorers.step_explorer",
+    "AccumulationExplorer": "sftviz.explorers.accumulation",
+    "LogitsExplorer": "sftviz.explorers.logits",
+    "StepExplorer": "sftviz.explorers.step",
 }
 
 __all__ = [
     "FIVE_WORDS",
+    "MISTAKEN_SCALINGS",
+    "PRESETS",
     "SCALINGS",
-    "SLIPS",
     "WORKED_EXAMPLE",
     "AccumulationExplorer",
-    "Batch",
-    "BigramModel",
+    "AccumulationTrace",
     "Drawing",
-    "LogitsBatch",
     "LogitsExplorer",
+    "LogitsInputs",
     "LogitsTrace",
+    "MicrobatchRecord",
+    "Scaling",
     "Stage",
     "StepExplorer",
+    "StepInputs",
     "StepTrace",
     "TokenBatch",
     "accumulate",
     "accumulation_flow",
     "build_token_batch",
     "compute_entropy",
+    "explain_step",
     "full_batch_gradient",
     "get_response_log_probs",
     "gradient_formula",
     "gradient_table",
     "key_formula",
-    "load_batch",
+    "load_inputs",
     "logits_flow",
-    "make_window",
     "masked_normalize",
     "scaling_table",
     "sft_microbatch_train_step",
     "shift_view",
     "step_flow",
-    "tell",
     "token_table",
     "trace_logits",
     "trace_step",

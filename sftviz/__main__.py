@@ -11,9 +11,10 @@ from typing import NoReturn
 
 import torch
 
-from sftviz.batch import Batch, load_batch, matrix
 from sftviz.examples import WORKED_EXAMPLE
-from sftviz.views import NARROWEST, WIDTH, step_flow
+from sftviz.files import load_inputs
+from sftviz.inputs import StepInputs, matrix
+from sftviz.views.step import NARROWEST, WIDTH, step_flow
 
 _DESCRIPTION = """\
 Draw one SFT microbatch train step: mask the log-probs, sum them, negate, divide by G,
@@ -102,8 +103,8 @@ def _join(argv: list[str]) -> list[str]:
     return joined
 
 
-def _batch(arguments: argparse.Namespace) -> Batch:
-    batch = load_batch(arguments.source) if arguments.source else WORKED_EXAMPLE
+def _batch(arguments: argparse.Namespace) -> StepInputs:
+    batch = load_inputs(arguments.source) if arguments.source else WORKED_EXAMPLE
     if arguments.log_probs is not None:
         log_probs = _rows("--log-probs", arguments.log_probs)
         batch = replace(

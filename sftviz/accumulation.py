@@ -5,95 +5,33 @@ what torch has in `.grad` afterwards. Beside it stands the gradient of the same 
 in one backward pass, which is what accumulation is meant to come to. Needs torch alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from sftviz.log_probs import TokenBatch, build_token_batch, get_response_log_probs
-from sftviz.step import masked_normalize, sft_microbatch_train_step
-from sftviz.validate import check_constant
-
-Gradient = Mapping[str, Tensor]  # one tensor for each parameter, by its name
-Per = Literal["sequence", "token"]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What a divisor may be made of."""
-
-    B: int  # rows of this microbatch
-    G: int  # gradient_accumulation_steps
-    num_tokens: int  # response tokens of this microbatch
-    window_tokens: int  # response tokens of all microbatches of the window
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """A rule: by what the negative masked sum of a microbatch is divided before `backward()`.
-
-    `per` says which mean over the full batch the rule is held against: that of the sequences'
-    losses, or that of the response tokens'.
-    """
-
-    name: str
-    sentence: str
-    divisor: Callable[[Counts], int]
-    per: Per = "sequence"
-
-
-STEP = Scaling(
-    "G²",
-    "divided by G twice, as sft_microbatch_train_step does: B/G times the mean over sequences",
-    lambda n: n.G * n.G,
-)
-
-SCALINGS = (
-    Scaling("none", "not divided: the sum over the window, which grows with G", lambda n: 1),
-    Scaling(
-        "G",
-        "divided by G: the mean over microbatches of their sums, B times the mean over sequences",
-        lambda n: n.G,
-    ),
+from sftviz.log_probs import get_response_log_probs
+from sftviz.rules import (
     STEP,
-    Scaling(
-        "B·G",
-        "the mean over the microbatch's rows, divided by G: the mean over sequences, "
-        "if every microbatch has B rows",
-        lambda n: n.B * n.G,
-    ),
-    Scaling(
-        "tokens",
-        "divided by the response tokens of the whole window: the mean over tokens, "
-        "however they are spread",
-        lambda n: n.window_tokens,
-        per="token",
-    ),
+    Counts,
+    Gradient,
+    Per,
+    Scaling,
+    cosine,
+    distance,
+    find_scaling,
+    ratio,
 )
-
-# Rules that have been in use, or come about by accident.
-SLIPS = (
-    Scaling(
-        "averaged averages",
-        "the mean over the microbatch's tokens, divided by G: a token in a short microbatch counts "
-        "for more than one in a long microbatch",
-        lambda n: n.num_tokens * n.G,
-        per="token",
-    ),
-    Scaling(
-        "divided twice",
-        "the mean over the microbatch's rows, divided by G, and then by G again",
-        lambda n: n.B * n.G * n.G,
-    ),
-)
+from sftviz.step import masked_normalize, sft_microbatch_train_step
+from sftviz.tokens import TokenBatch
+from sftviz.validate import check_constant
 
 
 @dataclass(frozen=True, eq=False)
-class Tick:
+class MicrobatchRecord:
     """One microbatch of a window: what it put in, and what torch held afterwards."""
 
     index: int
@@ -113,14 +51,14 @@ class AccumulationTrace:
     gradient_accumulation_steps: int
     normalize_constant: float
     num_tokens: int  # response tokens of the window
-    ticks: tuple[Tick, ...]
+    microbatches: tuple[MicrobatchRecord, ...]
     full_batch_grad: Gradient
     leftover: Gradient | None  # what was in `.grad` before the window, had nobody cleared it
 
     @property
     def grad(self) -> Gradient:
         """What the optimizer would step with."""
-        return self.ticks[-1].grad
+        return self.microbatches[-1].grad
 
     @property
     def ratio(self) -> float:
@@ -154,7 +92,7 @@ def accumulate(
     Args:
         model: what `get_response_log_probs` takes, with parameters.
         microbatches: those of one window, in order. They may differ in rows and length.
-        scaling: a rule, or the name of one in `SCALINGS` or `SLIPS`.
+        scaling: a rule, or the name of one in `SCALINGS` or `MISTAKEN_SCALINGS`.
         normalize_constant: divides every masked sum, also that of the full batch.
         gradient_accumulation_steps: G. None: as many as there are microbatches. Where the data ran
             out, a window has fewer microbatches than the G it is divided by.
@@ -165,6 +103,8 @@ def accumulate(
         TypeError, ValueError: an argument is of the wrong type or value, or does not fit.
 
     Example:
+        >>> from sftviz.experiments.bigram import BigramModel, make_window
+        >>> from sftviz.rules import SCALINGS
         >>> model, window = BigramModel(vocab_size=8), make_window(B=4, G=2)
         >>> for scaling in SCALINGS:
         ...     trace = accumulate(model, window, scaling)
@@ -175,7 +115,7 @@ def accumulate(
         ÷ B·G    1.0000 of the mean per sequence
         ÷ tokens 1.0000 of the mean per token
     """
-    scaling = _named(scaling)
+    scaling = find_scaling(scaling)
     window_tokens = _check_window(microbatches)
     check_constant(normalize_constant)
     G = len(microbatches) if gradient_accumulation_steps is None else gradient_accumulation_steps
@@ -190,13 +130,13 @@ def accumulate(
         brought: dict[str, Tensor] = {}
         for name, parameter in parameters.items():  # sees what is about to be added to .grad
             parameter.register_hook(lambda grad, name=name: brought.update({name: grad}))
-        ticks = []
+        records = []
         for index, batch in enumerate(microbatches):
             brought.clear()
             counts = Counts(len(batch.labels), G, batch.num_tokens, window_tokens)
             masked_sum, scaled_loss = _backward(copy, batch, scaling, counts, normalize_constant)
-            ticks.append(
-                Tick(
+            records.append(
+                MicrobatchRecord(
                     index=index,
                     num_tokens=counts.num_tokens,
                     masked_sum=masked_sum.detach(),
@@ -211,7 +151,7 @@ def accumulate(
         gradient_accumulation_steps=G,
         normalize_constant=float(normalize_constant),
         num_tokens=window_tokens,
-        ticks=tuple(ticks),
+        microbatches=tuple(records),
         full_batch_grad=full_batch_gradient(model, microbatches, scaling.per, normalize_constant),
         leftover=leftover,
     )
@@ -248,6 +188,7 @@ def full_batch_gradient(
         normalize_constant: divides it.
 
     Example:
+        >>> from sftviz.experiments.bigram import BigramModel, make_window
         >>> window = make_window(B=2, G=3, lengths=[1, 1, 1, 1, 1, 1])
         >>> grad = full_batch_gradient(BigramModel(vocab_size=8), window, per="token")
         >>> grad["table"].shape
@@ -267,94 +208,6 @@ def full_batch_gradient(
         )
         (-masked_sum / total[per]).backward()
     return _record(parameters)
-
-
-def ratio(grad: Gradient, full_batch_grad: Gradient) -> float:
-    """How long `grad` is along `full_batch_grad`, in lengths of that; NaN where that is 0."""
-    grad, full = _flat(grad), _flat(full_batch_grad)
-    return ((grad @ full) / (full @ full)).item()
-
-
-def cosine(grad: Gradient, full_batch_grad: Gradient) -> float:
-    """1 if the two point the same way, however long they are; NaN where one is 0."""
-    grad, full = _flat(grad), _flat(full_batch_grad)
-    return ((grad / grad.norm()) @ (full / full.norm())).item()
-
-
-def distance(grad: Gradient, full_batch_grad: Gradient) -> float:
-    """How far apart the two end, in lengths of `full_batch_grad`; 0 if they are the same."""
-    grad, full = _flat(grad), _flat(full_batch_grad)
-    return ((grad - full).norm() / full.norm()).item()
-
-
-class BigramModel(nn.Module):
-    """The smallest language model: a table of logits, one row for each token that may come before.
-
-    Its gradient is a (V, V) table too, small enough to be seen whole, and shared by all rows and
-    positions, as a model's parameters are.
-    """
-
-    def __init__(
-        self, vocab_size: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32
-    ) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        table = torch.randn(vocab_size, vocab_size, generator=generator, dtype=dtype)
-        self.table = nn.Parameter(table)  # (V, V)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        return self.table[input_ids]  # (B, S) -> (B, S, V)
-
-
-def make_window(
-    B: int,
-    G: int,
-    lengths: Sequence[int] | None = None,
-    *,
-    unevenness: float = 1.0,
-    vocab_size: int = 8,
-    seed: int = 0,
-) -> tuple[TokenBatch, ...]:
-    """Make G microbatches of B rows, of random tokens after a prompt of two.
-
-    Args:
-        B: rows of a microbatch.
-        G: microbatches of the window.
-        lengths: how many response tokens each row has. B·G of them, or fewer for a window that the
-            data ran out in: then the last microbatch is short, or missing.
-        unevenness: where no lengths are given, how far they are apart. 0: four tokens in every
-            row; 1: from one in the first to seven in the last, with rows enough. Four is the mean.
-        vocab_size: V; token 0 is the padding.
-        seed: of the tokens.
-
-    Example:
-        >>> [batch.num_tokens for batch in make_window(B=2, G=4)]
-        [3, 7, 9, 13]
-        >>> [batch.num_tokens for batch in make_window(B=2, G=4, unevenness=0)]
-        [8, 8, 8, 8]
-        >>> [len(batch.labels) for batch in make_window(B=4, G=3, lengths=[3] * 10)]
-        [4, 4, 2]
-    """
-    if B < 1 or G < 1:
-        raise ValueError(f"B and G must be at least 1, got {B} and {G}.")
-    if not 0 <= unevenness <= 1:
-        raise ValueError(f"unevenness must be from 0 to 1, got {unevenness:g}.")
-    if lengths is None:
-        rows = B * G
-        lengths = [round(4 + 3 * unevenness * ((2 * row + 1) / rows - 1)) for row in range(rows)]
-    if not 1 <= len(lengths) <= B * G:
-        raise ValueError(
-            f"lengths must hold 1 to B·G = {B * G} numbers, got {len(lengths)}: one for each row."
-        )
-    generator = torch.Generator().manual_seed(seed)
-
-    def tokens(count: int) -> list[int]:
-        return torch.randint(1, vocab_size, (count,), generator=generator).tolist()
-
-    rows = [[("prompt", tokens(2)), ("response", tokens(length))] for length in lengths]
-    return tuple(
-        build_token_batch(rows[start : start + B], pad_id=0) for start in range(0, len(rows), B)
-    )
 
 
 def _copy(
@@ -394,10 +247,6 @@ def _record(
     }
 
 
-def _flat(gradient: Gradient) -> Tensor:
-    return torch.cat([gradient[name].flatten().cpu().double() for name in sorted(gradient)])
-
-
 def _one_batch(microbatches: Sequence[TokenBatch]) -> TokenBatch:
     """All rows below one another, shorter ones filled up with token 0, which is masked."""
     S = max(batch.labels.shape[1] for batch in microbatches)
@@ -410,15 +259,6 @@ def _one_batch(microbatches: Sequence[TokenBatch]) -> TokenBatch:
         labels=stacked([batch.labels for batch in microbatches]),
         response_mask=stacked([batch.response_mask for batch in microbatches]),
     )
-
-
-def _named(scaling: Scaling | str) -> Scaling:
-    if isinstance(scaling, Scaling):
-        return scaling
-    known = {rule.name: rule for rule in (*SCALINGS, *SLIPS)}
-    if scaling not in known:
-        raise ValueError(f"scaling must be one of {', '.join(known)}, got {scaling!r}.")
-    return known[scaling]
 
 
 def _check_window(microbatches: Sequence[TokenBatch]) -> int:

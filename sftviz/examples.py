@@ -2,12 +2,12 @@
 
 import torch
 
-from sftviz.batch import Batch
-from sftviz.logits import LogitsBatch
+from sftviz.inputs import StepInputs
+from sftviz.logits import LogitsInputs
 
 NAN = float("nan")
 
-WORKED_EXAMPLE = Batch(
+WORKED_EXAMPLE = StepInputs(
     policy_log_probs=torch.tensor([[-0.5, -0.3, -0.8, -0.2], [-0.4, -0.6, -0.3, -0.5]]),
     response_mask=torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]]),
     gradient_accumulation_steps=2,
@@ -17,7 +17,7 @@ WORKED_EXAMPLE = Batch(
 
 PRESETS = {
     "worked example": WORKED_EXAMPLE,
-    "B = 3, G = 4": Batch(
+    "B = 3, G = 4": StepInputs(
         policy_log_probs=torch.tensor(
             [[-1.2, -0.4, -0.1, -0.7], [-2.1, -0.9, -0.3, -0.2], [-0.6, -1.5, -0.8, -0.4]]
         ),
@@ -29,7 +29,7 @@ PRESETS = {
             ("Bye", "See", "you", "<pad>"),
         ),
     ),
-    "long prompt": Batch(
+    "long prompt": StepInputs(
         policy_log_probs=torch.tensor(
             [[-3.2, -1.1, -2.4, -0.6, -1.9, -0.3, -0.1], [-2.8, -0.7, -3.1, -1.4, -0.9, -0.2, -0.4]]
         ),
@@ -40,7 +40,7 @@ PRESETS = {
             ("Name", "the", "largest", "ocean", ".", "Pacific", "."),
         ),
     ),
-    "padding": Batch(
+    "padding": StepInputs(
         policy_log_probs=torch.tensor(
             [[-0.9, -0.2, -0.5, -0.1, -0.3], [-1.4, -0.6, -9.2, -9.2, -9.2]]
         ),
@@ -48,18 +48,18 @@ PRESETS = {
         gradient_accumulation_steps=2,
         tokens=(("Hi", "How", "are", "you", "?"), ("Bye", "!", "<pad>", "<pad>", "<pad>")),
     ),
-    "several turns": Batch(
+    "several turns": StepInputs(
         policy_log_probs=torch.tensor([[-1.1, -0.4, -0.2, -2.3, -1.7, -0.5, -0.3]]),
         response_mask=torch.tensor([[0, 1, 1, 0, 0, 1, 1]]),
         gradient_accumulation_steps=2,
         tokens=(("Hi", "Hello", "!", "Who", "?", "Me", "."),),
     ),
-    "all masked": Batch(
+    "all masked": StepInputs(
         policy_log_probs=torch.tensor([[-0.5, -0.3, -0.8], [-0.4, -0.6, -0.3]]),
         response_mask=torch.zeros(2, 3),
         gradient_accumulation_steps=2,
     ),
-    "NaN under the mask": Batch(
+    "NaN under the mask": StepInputs(
         policy_log_probs=torch.tensor([[NAN, -0.3, -0.8], [-0.4, NAN, -float("inf")]]),
         response_mask=torch.tensor([[0, 1, 1], [1, 0, 0]]),
         gradient_accumulation_steps=2,
@@ -67,7 +67,7 @@ PRESETS = {
 }
 
 # After "the" comes "cat", and so on; the first label belongs to the prompt.
-FIVE_WORDS = LogitsBatch(
+FIVE_WORDS = LogitsInputs(
     logits=torch.tensor(
         [
             [

@@ -27,7 +27,7 @@ class LogitsTrace:
 
 
 @dataclass(frozen=True, eq=False)
-class LogitsBatch:
+class LogitsInputs:
     """The arguments of `trace_logits`, with the words that the vocabulary stands for."""
 
     logits: Tensor  # (B, S, V)

@@ -15,23 +15,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import sftviz.accumulation
-from sftviz.accumulation import (
-    SCALINGS,
-    SLIPS,
-    STEP,
-    BigramModel,
-    Scaling,
-    accumulate,
-    cosine,
-    distance,
-    full_batch_gradient,
-    make_window,
-    ratio,
-)
-from sftviz.log_probs import TokenBatch
+from sftviz.accumulation import accumulate, full_batch_gradient
+from sftviz.experiments.bigram import BigramModel, make_window
+from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, STEP, Scaling, cosine, distance, ratio
+from sftviz.tokens import TokenBatch
 
 V = 9
-RULES = {rule.name: rule for rule in (*SCALINGS, *SLIPS)}
+RULES = {rule.name: rule for rule in (*SCALINGS, *MISTAKEN_SCALINGS)}
 DIVISORS = {  # rows and tokens of the microbatch, microbatches and tokens of the window
     "none": lambda B, n, G, N: 1,
     "G": lambda B, n, G, N: G,
@@ -39,7 +29,7 @@ DIVISORS = {  # rows and tokens of the microbatch, microbatches and tokens of th
     "B·G": lambda B, n, G, N: B * G,
     "tokens": lambda B, n, G, N: N,
     "averaged averages": lambda B, n, G, N: n * G,
-    "divided twice": lambda B, n, G, N: B * G**2,
+    "B·G²": lambda B, n, G, N: B * G**2,
 }
 TABLE = [(2, 2), (1, 4), (2, 4), (2, 8), (4, 2), (8, 4), (4, 4), (3, 2), (2, 128)]
 OF_STEP = [1, 0.25, 0.5, 0.25, 2, 2, 1, 1.5, 0.015625]
@@ -140,7 +130,7 @@ def test_which_rule_comes_to_the_full_batch(case):
         "G": ("sequence", B),
         "G²": ("sequence", B / G),
         "B·G": ("sequence", 1),
-        "divided twice": ("sequence", 1 / G),
+        "B·G²": ("sequence", 1 / G),
         "tokens": ("token", 1),
     }
     for name, (per, expected) in factor.items():
@@ -170,10 +160,12 @@ def test_at_every_tick_the_gradient_is_torchs_own(case, name, nominal):
     model = bigram()
     expected = plain(model, batches, name, c, G)
     trace = accumulate(model, batches, name, c, gradient_accumulation_steps=G)
-    assert len(trace.ticks) == len(batches) == len(expected)
+    assert len(trace.microbatches) == len(batches) == len(expected)
     before = torch.zeros(V, V, dtype=torch.float64)
     N = sum(int(batch.response_mask.sum()) for batch in batches)
-    for index, (tick, batch, grad) in enumerate(zip(trace.ticks, batches, expected, strict=True)):
+    for index, (tick, batch, grad) in enumerate(
+        zip(trace.microbatches, batches, expected, strict=True)
+    ):
         assert_same(tick.grad, grad)
         alone = {"table": grad["table"] - before}
         torch.testing.assert_close(
@@ -251,7 +243,7 @@ def test_gradients_left_over_from_the_last_window_are_still_there():
     last = accumulate(bigram(), first, "B·G")
     trace = accumulate(bigram(), second, "B·G", leftover=last.grad)
     clean = accumulate(bigram(), second, "B·G")
-    for tick, other in zip(trace.ticks, clean.ticks, strict=True):
+    for tick, other in zip(trace.microbatches, clean.microbatches, strict=True):
         assert_same(tick.grad, {"table": other.grad["table"] + last.grad["table"]})
         assert_same(tick.microbatch_grad, other.microbatch_grad)
     assert_same(trace.full_batch_grad, clean.full_batch_grad)
@@ -264,8 +256,8 @@ def masked(batch):
 
 def test_a_microbatch_without_response_tokens_adds_nothing():
     batches = (window(2, 2)[0], masked(window(2, 2)[1]))
-    for name in ("none", "G", "G²", "B·G", "tokens", "divided twice"):
-        ticks = accumulate(bigram(), batches, name).ticks
+    for name in ("none", "G", "G²", "B·G", "tokens", "B·G²"):
+        ticks = accumulate(bigram(), batches, name).microbatches
         assert ticks[1].scaled_loss.item() == 0 and ticks[1].num_tokens == 0
         assert not ticks[1].microbatch_grad["table"].any()
         assert_same(ticks[1].grad, ticks[0].grad)
@@ -273,7 +265,7 @@ def test_a_microbatch_without_response_tokens_adds_nothing():
 
 def test_the_mean_of_no_tokens_is_nan_while_training_goes_on():
     batches = (window(2, 2)[0], masked(window(2, 2)[1]))
-    ticks = accumulate(bigram(), batches, "averaged averages").ticks
+    ticks = accumulate(bigram(), batches, "averaged averages").microbatches
     assert math.isnan(ticks[1].scaled_loss.item())
     assert ticks[1].grad["table"].isfinite().all() and ticks[1].divisor == 0
     assert_same(ticks[1].grad, ticks[0].grad)
@@ -305,7 +297,7 @@ def test_what_the_step_returns_is_what_is_recorded(monkeypatch):
         return torch.tensor(42.0), {"num_tokens": 1, "masked_sum": torch.tensor(-41.0)}
 
     monkeypatch.setattr(sftviz.accumulation, "sft_microbatch_train_step", returns)
-    (tick,) = accumulate(bigram(), window(2, 1), STEP).ticks
+    (tick,) = accumulate(bigram(), window(2, 1), STEP).microbatches
     assert (tick.scaled_loss.item(), tick.masked_sum.item()) == (42, -41)
     assert not tick.grad["table"].any()
 
@@ -339,7 +331,7 @@ def test_any_module_will_do():
     }
     assert not trace.grad["unused"].any()
     assert trace.ratio == pytest.approx(1.5) and trace.cosine == pytest.approx(1)
-    total = sum(tick.microbatch_grad["table.weight"] for tick in trace.ticks)
+    total = sum(tick.microbatch_grad["table.weight"] for tick in trace.microbatches)
     torch.testing.assert_close(trace.grad["table.weight"], total)
 
 
@@ -368,7 +360,7 @@ def test_rows_of_different_length_are_put_into_one_batch_from_the_left():
 
 
 def test_a_parameter_that_a_microbatch_does_not_use_gets_nothing_from_it():
-    first, second = accumulate(ByPosition(), window(1, 2, [8, 2]), "G").ticks
+    first, second = accumulate(ByPosition(), window(1, 2, [8, 2]), "G").microbatches
     assert first.microbatch_grad["long"].any() and not second.microbatch_grad["long"].any()
     assert second.microbatch_grad["table"].any()
     assert torch.equal(second.grad["long"], first.grad["long"])
@@ -393,9 +385,11 @@ def test_the_callers_model_is_left_alone():
 
 def test_ticks_do_not_share_memory():
     trace = accumulate(bigram(), window(2, 3), "none")
-    places = [grad["table"].data_ptr() for t in trace.ticks for grad in (t.grad, t.microbatch_grad)]
+    places = [
+        grad["table"].data_ptr() for t in trace.microbatches for grad in (t.grad, t.microbatch_grad)
+    ]
     assert len(set(places)) == 6
-    for tick in trace.ticks:
+    for tick in trace.microbatches:
         values = [*tick.grad.values(), tick.masked_sum, tick.scaled_loss]
         assert not any(value.requires_grad for value in values)
 
@@ -416,14 +410,18 @@ def test_a_rule_of_ones_own_can_be_tried():
 
 def test_records_are_frozen():
     trace = accumulate(bigram(), window(1, 1), "none")
-    for record in (trace, trace.ticks[0], trace.scaling):
+    for record in (trace, trace.microbatches[0], trace.scaling):
         with pytest.raises(dataclasses.FrozenInstanceError):
             record.name = "another"
 
 
 def test_rules_have_names_and_sentences_of_their_own():
     assert [rule.name for rule in SCALINGS] == ["none", "G", "G²", "B·G", "tokens"]
-    assert len(RULES) == len(SCALINGS) + len(SLIPS) == len({r.sentence for r in RULES.values()})
+    assert (
+        len(RULES)
+        == len(SCALINGS) + len(MISTAKEN_SCALINGS)
+        == len({r.description for r in RULES.values()})
+    )
 
 
 # ---------------------------------------------------------------- three ways to compare
@@ -492,8 +490,7 @@ REFUSED = {
     "an unknown rule": (
         lambda: accumulate(bigram(), window(1, 2), "G^2"),
         ValueError,
-        "scaling must be one of none, G, G², B·G, tokens, averaged averages, divided twice, "
-        "got 'G^2'.",
+        "scaling must be one of none, G, G², B·G, tokens, averaged averages, B·G², got 'G^2'.",
     ),
     "no microbatch": (lambda: accumulate(bigram(), (), "G"), ValueError, NO_TOKEN.format(0)),
     "nothing to learn": (

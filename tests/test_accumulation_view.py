@@ -3,9 +3,11 @@ import re
 import pytest
 import torch
 
-from sftviz.accumulation import SCALINGS, SLIPS, BigramModel, accumulate, make_window
-from sftviz.accumulation_view import accumulation_flow, scaling_table
-from sftviz.formatting import number
+from sftviz.accumulation import accumulate
+from sftviz.drawing.formatting import number
+from sftviz.experiments.bigram import BigramModel, make_window
+from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS
+from sftviz.views.accumulation import accumulation_flow, scaling_table
 
 
 @pytest.fixture
@@ -87,7 +89,9 @@ def test_it_fits_narrow_pages_and_large_parameters():
 
 def test_the_table_has_a_line_a_rule():
     model, window = BigramModel(dtype=torch.float64), make_window(B=3, G=4)
-    table = scaling_table([accumulate(model, window, rule) for rule in (*SCALINGS, *SLIPS)])
+    table = scaling_table(
+        [accumulate(model, window, rule) for rule in (*SCALINGS, *MISTAKEN_SCALINGS)]
+    )
     ratios = re.findall(r"ratio \[ *([^\]]+)\]", table.text)
     assert ratios[:5] == ["12", "3", "0.75", "1", "1"]  # B·G, B, B/G, 1, 1
     assert ratios[6] == "0.25"

@@ -15,16 +15,18 @@ matplotlib.use("agg")
 
 from matplotlib import pyplot
 
-from sftviz import charts, trace_step
-from sftviz.charts import (
+from sftviz import trace_step
+from sftviz.experiments.optimizers import Divergence
+from sftviz.experiments.ranks import RankedRule, RankReport
+from sftviz.experiments.training import Window
+from sftviz.views import charts
+from sftviz.views.charts import (
     divergence_chart,
     gradient_magnitude,
     loss_curves,
     rank_chart,
     ratio_chart,
 )
-from sftviz.distributed import RankedRule, RankReport
-from sftviz.training import Divergence, Window
 
 RATIOS = {"÷G²": {(2, 2): 1.0, (2, 8): 0.25, (3, 2): 1.5}, "÷(B·G)": {(2, 2): 1.0, (2, 8): 1.0}}
 HISTORY = [Window(1, 36.0, 2.5, 11, 8.0), Window(2, 30.0, 2.0, 11, 7.0)]

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from sftviz import step_flow
-from sftviz.drawing import Drawing
-from sftviz.scene import Text
+from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.scene import Text
 
 DRAWING = Drawing(Text("a <b> ✓"), alt='A "quoted" & <tagged> sentence −2.8.')
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wcwidth import wcswidth
 from wcwidth import width as cells
 
-from sftviz.formatting import number, pieces, token_label
+from sftviz.drawing.formatting import number, pieces, token_label
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_import_leaves_the_heavy_libraries_alone(python):
 
 
 def test_and_that_test_can_fail(python):
-    assert "matplotlib" in loaded(python, "import sftviz.backends.mpl")
+    assert "matplotlib" in loaded(python, "import sftviz.drawing.mpl")
 
 
 def test_names_that_are_not_there_are_refused_as_usual():

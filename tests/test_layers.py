@@ -1,82 +1,76 @@
-"""Imports point down only, and the two columns meet in the sheet and nowhere below it."""
+"""The rule of the house: each package names in its docstring what it may import."""
 
 import ast
+import re
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import sftviz
 
 PACKAGE = Path(sftviz.__file__).parent
-LAYERS = [line.split() for line in """
-    formatting validate scene theme
-    step backends
-    stages batch logits log_probs drawing
-    accumulation examples parts toy
-    training distributed
-    sheet
-    views
-    logits_view token_view accumulation_view charts
-    explorers
-    __init__ __main__
-""".strip().splitlines()]  # fmt: skip
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-DRAWING = {"formatting", "scene", "theme", "backends", "drawing"}
-COMPUTING = {
-    *("formatting", "validate", "step", "stages", "batch", "examples"),
-    *("logits", "log_probs", "accumulation", "toy", "training", "distributed"),
-}
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+FACES = {"__init__", "__main__"}  # what a user calls; they may import every room
 
 
-def imports(path):
+def imports(path: Path) -> set[str]:
     """Everything a file imports, wherever it does so: `torch`, `sftviz.step`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         match node:
             case ast.Import(names):
-                yield from (alias.name for alias in names)
+                found |= {alias.name for alias in names}
             case ast.ImportFrom(module, names, 0):
-                yield from (f"{module}.{alias.name}" for alias in names)
+                found |= {f"{module}.{alias.name}" for alias in names}
             case ast.ImportFrom():
                 raise AssertionError(f"{path}: a relative import")
+    return found
 
 
-def part(name):
-    """The part of the package that a name belongs to: `sftviz.backends.svg` to `backends`."""
-    return name.split(".")[1]
+def room(name: str) -> str:
+    """The room that an imported name belongs to: `sftviz.views.step` to `views`, `sftviz.step` to
+    `sftviz`, `torch.nn` to `torch`."""
+    top, _, rest = name.partition(".")
+    inner = rest.partition(".")[0]
+    return inner if top == "sftviz" and inner in ROOMS else top
 
 
-FILES = {
-    path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")
+def promised(name: str, verb: str) -> set[str]:
+    """What a room's docstring says that it may import, or may be imported by."""
+    doc = import_module("sftviz" if name == "sftviz" else f"sftviz.{name}").__doc__
+    (names,) = re.findall(rf"May {verb}: ([^.]*)\.", " ".join(doc.split()))
+    return set(re.findall(r"`(\w+)`", names))
+
+
+def files(name: str) -> list[Path]:
+    if name == "sftviz":
+        return [path for path in PACKAGE.glob("*.py") if path.stem not in FACES]
+    return sorted((PACKAGE / name).glob("*.py"))
+
+
+LIBRARIES = {"torch", "numpy", "matplotlib", "ipywidgets", "anywidget", "traitlets", "wcwidth"}
+ALL = ["sftviz", *ROOMS]
+USES = {
+    name: {room(found) for path in files(name) for found in imports(path)}
+    & {*ALL, *LIBRARIES} - {name}
+    for name in ALL
 }
-USES = {(FILES[path], name) for path in FILES for name in imports(path)}
-INNER = {(user, part(name)) for user, name in USES if name.startswith("sftviz.")}
-OUTER = {(user, name.partition(".")[0]) for user, name in USES if not name.startswith("sftviz.")}
 
 
-def test_every_file_has_its_layer():
-    assert set(FILES.values()) - set(LEVEL) == set()
+@pytest.mark.parametrize("name", ALL)
+def test_a_room_imports_what_its_docstring_says_and_nothing_else(name):
+    assert USES[name] == promised(name, "import")
 
 
-def test_imports_point_down():
-    assert {(a, b) for a, b in INNER if a != b and LEVEL[a] <= LEVEL[b]} == set()
+@pytest.mark.parametrize("name", ALL)
+def test_a_room_is_imported_by_those_that_its_docstring_names(name):
+    assert {user for user in ALL if name in USES[user]} == promised(name, "be imported by")
 
 
-def test_the_drawing_column_knows_no_tensors():
-    assert {(a, b) for a, b in INNER if a in DRAWING and b not in DRAWING} == set()
-    assert {(a, b) for a, b in OUTER if a in DRAWING and b in ("torch", "numpy")} == set()
-
-
-def test_the_computing_column_knows_no_pictures():
-    assert {(a, b) for a, b in INNER if a in COMPUTING and b not in COMPUTING} == set()
-
-
-def test_heavy_libraries_are_named_where_they_are_needed_alone():
-    homes = {
-        "matplotlib": {"backends", "charts"},
-        "ipywidgets": {"explorers"},
-        "anywidget": {"explorers"},
-    }
-    for library, home in homes.items():
-        assert {user for user, name in OUTER if name == library} == home
-
-
-def test_what_is_read_here_is_not_nothing():
-    assert {("views", "sheet"), ("step", "validate"), ("drawing", "backends")} < INNER
+def test_no_import_points_back_up():
+    below = {name: USES[name] & set(ALL) for name in ALL}
+    while below:  # take away the rooms that stand on nothing that is left
+        ground = {name for name, others in below.items() if not others & set(below)}
+        assert ground, f"these import each other in a circle: {sorted(below)}"
+        below = {name: others for name, others in below.items() if name not in ground}

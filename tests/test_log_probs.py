@@ -14,11 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sftviz.log_probs import (
-    build_token_batch,
-    compute_entropy,
-    get_response_log_probs,
-)
+from sftviz.log_probs import compute_entropy, get_response_log_probs
+from sftviz.tokens import build_token_batch
 
 NAN, INF = math.nan, math.inf
 FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

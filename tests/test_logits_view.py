@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sftviz.drawing.formatting import number
+from sftviz.drawing.scene import Cell
 from sftviz.examples import FIVE_WORDS
-from sftviz.formatting import number
-from sftviz.logits import LogitsBatch
-from sftviz.logits_view import logits_flow
-from sftviz.scene import Cell
+from sftviz.logits import LogitsInputs
+from sftviz.views.logits import logits_flow
 
 
 def test_every_framed_number_is_the_traces():
@@ -75,7 +75,7 @@ def test_a_vocabulary_of_another_size_is_refused():
 def test_a_picture_fits_its_width_with_straight_edges(S, width):
     torch.manual_seed(0)
     logits, labels = torch.randn(1, S, 12), torch.randint(0, 12, (1, S))
-    drawing = logits_flow(LogitsBatch(logits, labels, torch.ones(1, S)).trace(), width=width)
+    drawing = logits_flow(LogitsInputs(logits, labels, torch.ones(1, S)).trace(), width=width)
     assert drawing.scene.width <= width
     assert {len(line) for line in drawing.text.splitlines()} == {drawing.scene.width}
     assert "grad[0,0]" in drawing.keys and f"grad[0,{S - 1}]" in drawing.keys
@@ -84,7 +84,7 @@ def test_a_picture_fits_its_width_with_straight_edges(S, width):
 def test_a_long_number_widens_every_cell():
     rows = [[-1.2345e-12, 9.0, 0.0], [-1.2345e-123, 0.0, 1.0]]
     logits = torch.tensor([rows], dtype=torch.float64)
-    trace = LogitsBatch(logits, torch.tensor([[1, 2]]), torch.tensor([[1, 1]])).trace()
+    trace = LogitsInputs(logits, torch.tensor([[1, 2]]), torch.tensor([[1, 1]])).trace()
     drawing = logits_flow(trace)
     shapes = [shape for _, _, shape in drawing.scene.marks()]
     cells = [shape for shape in shapes if isinstance(shape, Cell) and "[0," in (shape.key or "")]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sftviz import step_flow, trace_step
-from sftviz.backends import mpl, svg
-from sftviz.drawing import Drawing
-from sftviz.scene import Card, Cell, Column, Row, Text
-from sftviz.theme import paint
+from sftviz.drawing import mpl, svg
+from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.scene import Card, Cell, Column, Row, Text
+from sftviz.drawing.theme import paint
 
 SCENE = Card(Column((Text("Title", "title"), Row((Text("loss = "), Cell("1.4", 7, "loss"))))))
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftviz.backends.text import draw
-from sftviz.parts import (
+from sftviz.drawing.scene import Card, Column, Text
+from sftviz.drawing.text import draw
+from sftviz.views.parts import (
     TITLES,
     caption,
     elide,
@@ -17,8 +18,7 @@ from sftviz.parts import (
     section,
     table,
 )
-from sftviz.scene import Card, Column, Text
-from sftviz.stages import Term
+from sftviz.views.stages import Term
 
 
 @pytest.mark.parametrize(

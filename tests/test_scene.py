@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import width as cells
 
-from sftviz.scene import Arrow, Card, Cell, Column, Flow, Frame, Placed, Row, Text
+from sftviz.drawing.scene import Align, Arrow, Card, Cell, Column, Flow, Frame, Row, Text
 
 LINE, VALUE = Text("loss ="), Cell("1.4", 7, "loss", "loss")
 
@@ -26,8 +26,8 @@ LINE, VALUE = Text("loss ="), Cell("1.4", 7, "loss", "loss")
             [(0, 0, LINE), (0, 1, LINE), (6, 0, VALUE)],
         ),
         (Column((LINE, VALUE)), (7, 2), [(0, 0, LINE), (0, 1, VALUE)]),
-        (Placed(LINE, 10), (10, 1), [(0, 0, LINE)]),
-        (Placed(LINE, 10, "right"), (10, 1), [(4, 0, LINE)]),
+        (Align(LINE, 10), (10, 1), [(0, 0, LINE)]),
+        (Align(LINE, 10, "right"), (10, 1), [(4, 0, LINE)]),
         (Card(LINE), (10, 3), [(0, 0, Frame(10, 3)), (2, 1, LINE)]),
         (
             *(Flow((VALUE, LINE)), (11, 6)),
@@ -59,7 +59,7 @@ trees = st.recursive(
         | st.lists(nodes, **some).map(tuple).map(Flow)
         | nodes.map(Card)
         | st.builds(
-            lambda node, slack, side: Placed(node, node.width + slack, side),
+            lambda node, slack, side: Align(node, node.width + slack, side),
             *(nodes, st.integers(0, 4), st.sampled_from(["left", "right"])),
         )
     ),

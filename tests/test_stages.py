@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from sftviz import step, tell, trace_step
-from sftviz.stages import largest, value
+from sftviz import explain_step, step, trace_step
+from sftviz.views.stages import largest, value
 
 
 def read(terms):
@@ -36,13 +36,13 @@ WORKED = [
 def test_the_worked_example_is_told_in_six_stages(worked):
     told = [
         (s.number, s.title, s.quantity, read(s.formula), read(s.substitution), s.value, s.note)
-        for s in tell(worked)
+        for s in explain_step(worked)
     ]
     assert told == WORKED
 
 
 def test_the_code_of_a_stage_is_the_code_that_ran(worked):
-    assert [[read(line) for line in stage.code] for stage in tell(worked)] == [
+    assert [[read(line) for line in stage.code] for stage in explain_step(worked)] == [
         ["num_tokens = response_mask.sum()"],
         [
             "masked_log_probs = torch.where(response_mask, policy_log_probs, 0)",
@@ -54,11 +54,11 @@ def test_the_code_of_a_stage_is_the_code_that_ran(worked):
         ["return scaled_loss.detach(), metadata"],
     ]
     source = inspect.getsource(step)
-    assert all(read(line) in source for stage in tell(worked) for line in stage.code)
+    assert all(read(line) in source for stage in explain_step(worked) for line in stage.code)
 
 
 def test_a_formula_and_its_substitution_name_the_same_values(worked):
-    for stage in tell(worked):
+    for stage in explain_step(worked):
         whole = {key.partition("[")[0] for key in keys(stage.substitution)}
         assert keys(stage.formula) == whole
         assert whole and stage.quantity in keys(stage.code[-1]) | {"grad"}
@@ -68,7 +68,7 @@ def test_every_stage_follows_its_own_trace():
     """B ≠ G, c ≠ 1: each number in a substitution is this run's."""
     log_probs = torch.tensor([[-1.5, -0.25], [-2.0, -9.0], [-0.125, -3.0]])
     mask = torch.tensor([[1, 1], [1, 0], [0, 1]])
-    stages = tell(trace_step(log_probs, mask, 4, 7.0))
+    stages = explain_step(trace_step(log_probs, mask, 4, 7.0))
     assert [read(stage.substitution) for stage in stages] == [
         "2 + 1 + 1",
         "(−1.75 − 2 − 3) ÷ 7",
@@ -85,7 +85,7 @@ def test_every_stage_follows_its_own_trace():
 @pytest.mark.parametrize("B", [1, 2, 4, 5, 9])
 def test_a_long_sum_is_shortened_and_keeps_its_last_row(B):
     log_probs = -torch.arange(1.0, B + 1)[:, None]
-    substitution = tell(trace_step(log_probs, torch.ones(B, 1), 1))[1].substitution
+    substitution = explain_step(trace_step(log_probs, torch.ones(B, 1), 1))[1].substitution
     rows = range(1, B + 1) if B <= 4 else [1, 2, 3, B]
     terms = [str(row) for row in rows]
     written = "−" + " − ".join(terms[:3]) + (" + …" if B > 4 else "")
@@ -97,7 +97,7 @@ def test_a_long_sum_is_shortened_and_keeps_its_last_row(B):
 
 
 def test_positive_log_probs_leave_no_needless_parentheses():
-    stages = tell(trace_step(torch.tensor([[0.5, 1.0]]), torch.ones(1, 2), 2))
+    stages = explain_step(trace_step(torch.tensor([[0.5, 1.0]]), torch.ones(1, 2), 2))
     assert [read(stage.substitution) for stage in stages[1:4]] == [
         "1.5 ÷ 1",
         "−1.5 ÷ 2",
@@ -106,7 +106,7 @@ def test_positive_log_probs_leave_no_needless_parentheses():
 
 
 def test_a_fully_masked_microbatch_is_told_without_a_gradient():
-    stages = tell(trace_step(torch.full((2, 2), torch.nan), torch.zeros(2, 2), 3))
+    stages = explain_step(trace_step(torch.full((2, 2), torch.nan), torch.zeros(2, 2), 3))
     assert [stage.value for stage in stages] == ["0"] * 6
     assert stages[4].note == "no token counts"
     assert not re.search("nan", "".join(read(stage.substitution) for stage in stages))
@@ -120,4 +120,4 @@ def test_the_value_of_a_gradient_is_the_largest_in_size(worked):
 
 def test_nothing_is_minus_nothing():
     trace = trace_step(torch.tensor([[-1.0, -2.0]]), torch.tensor([[0, 0]]), 2)
-    assert read(tell(trace)[2].substitution) == "−(0) ÷ 2"
+    assert read(explain_step(trace)[2].substitution) == "−(0) ÷ 2"

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from sftviz import WORKED_EXAMPLE, key_formula, step_flow, token_table, trace_step
-from sftviz.backends import svg
-from sftviz.scene import Arrow, Card, Cell, Column, Row, Text, lower
+from sftviz.drawing import svg
+from sftviz.drawing.scene import Arrow, Card, Cell, Column, Row, Text, lower
+from sftviz.drawing.theme import TONES
 from sftviz.step import StepTrace
-from sftviz.theme import TONES
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUE_TONES = {"response", "masked", "masked_sum", "loss", "scaled_loss", "gradient", "knob"}

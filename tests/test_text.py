@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import width as cells
 
-from sftviz.backends.text import draw
-from sftviz.formatting import token_label
-from sftviz.scene import Arrow, Card, Cell, Column, Flow, Placed, Row, Text
+from sftviz.drawing.formatting import token_label
+from sftviz.drawing.scene import Align, Arrow, Card, Cell, Column, Flow, Row, Text
+from sftviz.drawing.text import draw
 
 
 def picture(text):
@@ -19,7 +19,7 @@ def test_every_kind_of_node():
     scene = Flow(
         (
             Column((Row((Cell("1", 3, "badge"), Text("Inputs", "title")), gap=1), *grid)),
-            Placed(Row((Text("loss = "), Cell("1.4", 8, "loss"))), 20, "right"),
+            Align(Row((Text("loss = "), Cell("1.4", 8, "loss"))), 20, "right"),
             Column((Text("last"), Text(""), Text("line"))),
         )
     )
@@ -76,7 +76,7 @@ def test_an_arrow_longer_than_one_row():
 
 
 def test_trailing_blanks_are_left_out():
-    assert draw(Column((Text("a  "), Placed(Text("b"), 9)))) == "a\nb"
+    assert draw(Column((Text("a  "), Align(Text("b"), 9)))) == "a\nb"
 
 
 KNOWN = st.characters(exclude_categories=("Cn",)) | st.characters(categories=("Mn", "Mc", "Cf"))

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from sftviz.parts import TONES as QUANTITIES
-from sftviz.sheet import TOKEN_FIELDS
-from sftviz.theme import TONES, paint
+from sftviz.drawing.theme import TONES, paint
+from sftviz.views.grid import TOKEN_FIELDS
+from sftviz.views.parts import TONES as QUANTITIES
 
 MODES = ("light", "dark")
 VALUES = {*QUANTITIES.values(), "masked", "lit"}  # the tones whose frames hold a value

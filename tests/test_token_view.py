@@ -1,7 +1,7 @@
 import torch
 
-from sftviz.log_probs import TokenBatch, build_token_batch
-from sftviz.token_view import shift_view
+from sftviz.tokens import TokenBatch, build_token_batch
+from sftviz.views.tokens import shift_view
 
 CONVERSATIONS = [
     [("prompt", [1, 2]), ("response", [3, 0])],

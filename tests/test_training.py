@@ -13,16 +13,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
-from sftviz.toy import PAD, VOCABULARY, Pair, TinyTransformer, complete, conversation, date_pairs
-from sftviz.training import (
-    RECIPES,
-    Recipe,
-    Trainer,
-    Window,
-    optimizer_divergence,
-    prepare,
-    visiting_order,
-)
+from sftviz.experiments.dates import PAD, VOCABULARY, Pair, complete, conversation, date_pairs
+from sftviz.experiments.optimizers import RECIPES, Recipe, optimizer_divergence
+from sftviz.experiments.training import Trainer, Window, prepare, visiting_order
+from sftviz.experiments.transformer import TinyTransformer
 
 B, G, C = 3, 4, 0.5
 V = len(VOCABULARY)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Locator, Page
 
-from sftviz.explorers.explorer import Explorer
-from sftviz.explorers.live_drawing import LiveDrawing
+from sftviz.explorers.base import Explorer
+from sftviz.live.widget import LiveDrawing
 
 # What the kernel says; what hands have set goes the other way.
 SHARED = (

@@ -7,9 +7,9 @@ import torch
 from playwright.sync_api import expect
 
 from sftviz import WORKED_EXAMPLE, AccumulationExplorer, LogitsExplorer, StepExplorer
+from sftviz.drawing.theme import paint
 from sftviz.examples import PRESETS
-from sftviz.explorers.live_drawing import LiveDrawing
-from sftviz.theme import paint
+from sftviz.live.widget import LiveDrawing
 
 from .alone import Alone, prepare, show
 

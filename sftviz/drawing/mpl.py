@@ -1,0 +1,130 @@
+"""A scene on matplotlib: for print, and for slides. Too slow for a picture that moves."""
+
+from functools import cache
+from pathlib import Path
+from unicodedata import category
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
+from matplotlib.patches import FancyBboxPatch
+
+from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Shape, Text
+from sftviz.drawing.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
+from sftviz.drawing.theme import paint
+
+_PIXELS_PER_INCH = 96  # of an SVG, so that both come out the same size
+_POINTS = 72 / _PIXELS_PER_INCH
+_FONT, _TITLE_FONT = "DejaVu Sans Mono", "DejaVu Sans"  # which matplotlib brings
+_SIZE = CELL_WIDTH / 0.602  # px: at which a letter of that font fills a cell
+# In these a letter is a symbol or a box.
+_SYMBOLIC = ("cm", "STIXNonUnicode", "STIXSize", "Last Resort", ".Last")
+# Neither the hour nor the program's version: the same drawing gives the same bytes.
+_METADATA = {
+    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    ".png": {"Software": None},
+}
+
+
+def save(scene: Node, path: Path) -> None:
+    """Write a scene as a file of the kind that its path's ending names."""
+    draw(scene).savefig(path, dpi=2 * _PIXELS_PER_INCH, metadata=_METADATA[path.suffix.lower()])
+
+
+def draw(scene: Node) -> Figure:
+    """Draw a scene on a figure of its own, in light colours."""
+    width = scene.width * CELL_WIDTH + 2 * MARGIN
+    height = scene.height * CELL_HEIGHT + 2 * MARGIN
+    figure = Figure(
+        (width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH),
+        facecolor=paint("ground", "light").fill,
+    )
+    ax = figure.add_axes(
+        (0, 0, 1, 1), xlim=(-MARGIN, width - MARGIN), ylim=(height - MARGIN, -MARGIN)
+    )
+    ax.set_axis_off()
+    with rc_context({"font.family": _fonts(scene)}):
+        for x, y, shape in scene.marks():
+            _add(ax, x * CELL_WIDTH, y * CELL_HEIGHT, shape)
+    return figure
+
+
+def _fonts(scene: Node) -> list[str]:
+    """Fonts that together have every character of a scene, as far as any installed one has it."""
+    shapes = [shape for _, _, shape in scene.marks()]
+    chars = {char for shape in shapes if isinstance(shape, Text | Cell) for char in shape.text}
+    missing = {char for char in chars if category(char) != "Cf"}  # which draws nothing
+    fonts = []
+    for name, path in _installed().items():
+        try:
+            font = get_font(path)
+        except (OSError, RuntimeError):  # matplotlib remembers fonts that are gone by now
+            continue
+        if found := {char for char in missing if font.get_char_index(ord(char))}:
+            fonts.append(name)
+            missing -= found
+        if not missing:
+            break
+    return fonts or [_FONT]
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """The upright fonts of this machine and their files; the two that we draw with come first."""
+    upright = {
+        font.name: font.fname
+        for font in fontManager.ttflist
+        if font.style == "normal" and font.weight in (400, "normal")
+    }
+    names = sorted(name for name in upright if not name.startswith(_SYMBOLIC))
+    return {name: upright[name] for name in (_FONT, _TITLE_FONT, *names)}
+
+
+def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
+    match shape:
+        case Text(text, tone):
+            is_title = tone == "title"
+            ax.text(
+                left,
+                top + 15,
+                text,
+                color=paint(tone, "light").ink,
+                family=_TITLE_FONT if is_title else None,
+                weight="bold" if is_title else "normal",
+                size=(14 if is_title else _SIZE) * _POINTS,
+                parse_math=False,  # a token may hold a $
+            )
+        case Cell(text, _, tone):
+            _add_box(ax, left, top, shape, inset=(0.5, 1.5), radius=9 if tone == "badge" else 4)
+            _add(ax, left + shape.indent * CELL_WIDTH, top, Text(text, tone))
+        case Frame():
+            _add_box(ax, left, top, shape, inset=(CELL_WIDTH / 2, CELL_HEIGHT / 2), radius=9)
+        case Arrow(length):
+            x, y = left + CELL_WIDTH / 2, top + CELL_HEIGHT / 2
+            look = {"arrowstyle": "->", "color": paint(shape.tone, "light").edge}
+            ax.annotate(
+                "",
+                (x, y + length * CELL_HEIGHT),
+                (x, y),
+                arrowprops=look | {"shrinkA": 0, "shrinkB": 0},
+            )
+
+
+def _add_box(
+    ax: Axes, left: float, top: float, shape: Cell | Frame, inset: tuple[float, float], radius: int
+) -> None:
+    colour = paint(shape.tone, "light")
+    box = dict(
+        xy=(left + inset[0], top + inset[1]),
+        width=shape.width * CELL_WIDTH - 2 * inset[0],
+        height=shape.height * CELL_HEIGHT - 2 * inset[1],
+        boxstyle=f"round,pad=0,rounding_size={radius}",
+        linewidth=_POINTS,
+        facecolor=colour.fill,
+    )
+    if shape.tone == "masked":
+        edge = paint("hatch", "light").edge
+        ax.add_patch(FancyBboxPatch(**box, edgecolor=edge, hatch="////"))
+        box["facecolor"] = "none"
+    ax.add_patch(FancyBboxPatch(**box, edgecolor=colour.edge))

@@ -1,0 +1,107 @@
+"""A scene as SVG: one group a mark, one class a tone, so that a stylesheet gives all its looks.
+
+`draw` returns a picture that stands alone, in light colours. `markup` returns the same elements for
+a page that brings its own stylesheet. Nothing in either has an id, so that many can share a page;
+and no group lies in another but in the one around all, so that a page can compare two pictures
+group by group.
+"""
+
+from functools import lru_cache
+from html import escape
+
+from sftviz.drawing.scene import (
+    Arrow,
+    Cell,
+    Frame,
+    Mark,
+    Node,
+    Page,
+    Shape,
+    Text,
+    lower,
+    text_width,
+)
+from sftviz.drawing.theme import TONES, Mode, paint
+
+CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
+MARGIN = 8  # px around the scene
+FONT = "'DejaVu Sans Mono',Menlo,'Cascadia Mono',Consolas,ui-monospace,monospace"
+TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
+
+
+def draw(scene: Node, mode: Mode = "light") -> str:
+    """Draw a scene as a whole SVG document."""
+    return markup(lower(scene), style=f"<style>{stylesheet(mode)}</style>")
+
+
+def markup(page: Page, style: str = "") -> str:
+    """Draw a lowered scene as an `<svg>` element without colours of its own."""
+    width = page.width * CELL_WIDTH + 2 * MARGIN
+    height = page.height * CELL_HEIGHT + 2 * MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="sftviz" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}">{style}'
+        '<g class="ground"><rect width="100%" height="100%"/></g>'
+        f'<g transform="translate({MARGIN} {MARGIN})">{"".join(map(_group, page.marks))}</g></svg>'
+    )
+
+
+def stylesheet(mode: Mode) -> str:
+    """The looks of every tone, for `markup`."""
+    css = (
+        f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
+        f".sftviz .title text{{font:600 14px {TITLE_FONT}}}"
+        ".sftviz .arrow{stroke-width:1.5}"
+        f".sftviz .hatch{{stroke-width:{CELL_HEIGHT - 4};stroke-dasharray:1.4 5.6}}"
+    )
+    for tone in TONES:
+        if tone == "lit" and mode != "live":
+            continue  # nothing changes in a file
+        colour = paint(tone, mode)
+        css += f".sftviz .{tone} text{{fill:{colour.ink}}}"
+        shapes = f".sftviz .{tone}>rect,.sftviz path.{tone}"
+        css += f"{shapes}{{fill:{colour.fill};stroke:{colour.edge}}}"
+    return css
+
+
+# A redraw of a live picture changes few marks: the others are not written again.
+@lru_cache(maxsize=4096)
+def _group(mark: Mark) -> str:
+    x, y, shape = mark
+    data = f' data-key="{escape(shape.key)}"' if shape.key else ""
+    return f'<g class="{shape.tone}"{data}>{_elements(x, y, shape)}</g>'
+
+
+def _elements(x: int, y: int, shape: Shape) -> str:
+    left, top = x * CELL_WIDTH, y * CELL_HEIGHT
+    match shape:
+        case Text(text, tone):
+            # The length makes the text fill its cells in whatever font the reader has.
+            length = f' textLength="{text_width(text) * CELL_WIDTH}"' if tone != "title" else ""
+            return f'<text x="{left}" y="{top + 15}"{length}>{escape(text)}</text>'
+        case Cell(text, width, tone):
+            box = (left + 0.5, top + 1.5, width * CELL_WIDTH - 1, CELL_HEIGHT - 3)
+            hatch = _hatch(*box) if tone == "masked" else ""
+            text = _elements(x + shape.indent, y, Text(text))
+            return _rect(*box, radius=9 if tone == "badge" else 4) + hatch + text
+        case Frame(width, height):
+            right, bottom = (width - 1) * CELL_WIDTH, (height - 1) * CELL_HEIGHT
+            return _rect(left + CELL_WIDTH / 2, top + CELL_HEIGHT / 2, right, bottom, radius=9)
+        case Arrow(length):
+            left, top = left + CELL_WIDTH / 2, top + CELL_HEIGHT / 2
+            tip = top + length * CELL_HEIGHT - 1
+            return (
+                f'<path class="arrow {shape.tone}" d="M{left:g} {top:g}V{tip:g}m-4 -5l4 5l4 -5"/>'
+            )
+
+
+def _rect(left: float, top: float, width: float, height: float, radius: int) -> str:
+    return f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="{radius}"/>'
+
+
+def _hatch(left: float, top: float, width: int, height: int) -> str:
+    """Diagonal lines across a box: one broad dashed line, aslant. A pattern would need an id."""
+    middle = top + height / 2
+    # What is skewed moves to the left by as much as it lies below 0.
+    left, right = left + middle + height / 2 + 1, left + middle + width - height / 2 - 1
+    return f'<path class="hatch" transform="skewX(-45)" d="M{left:g} {middle:g}H{right:g}"/>'

@@ -1,0 +1,47 @@
+"""A scene as lines of Unicode text: for terminals, for screen readers, for tests that compare."""
+
+from wcwidth import width as cells
+
+from sftviz.drawing.formatting import pieces
+from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Text
+from sftviz.drawing.theme import TONES
+
+
+def draw(scene: Node) -> str:
+    """Draw a scene as text, one line a row of cells, without trailing blanks.
+
+    >>> from sftviz.drawing.scene import Card, Cell, Row, Text
+    >>> print(draw(Card(Row((Text("loss ="), Cell("1.4", 7, "loss")), gap=1))))
+    ╭────────────────╮
+    │ loss = [  1.4] │
+    ╰────────────────╯
+    """
+    canvas = [[" "] * scene.width for _ in range(scene.height)]
+    for x, y, shape in scene.marks():
+        match shape:
+            case Text(text):
+                _write(canvas[y], x, text)
+            case Cell(text, width, tone):
+                _write(canvas[y], x + shape.indent, text)
+                canvas[y][x], canvas[y][x + width - 1] = TONES[tone].flanks
+            case Frame(width, height):
+                edge = "─" * (width - 2)
+                _write(canvas[y], x, f"╭{edge}╮")
+                _write(canvas[y + height - 1], x, f"╰{edge}╯")
+                for line in canvas[y + 1 : y + height - 1]:
+                    line[x] = line[x + width - 1] = "│"
+            case Arrow(length):
+                canvas[y][x], canvas[y + length][x] = "┬", "▼"
+                for line in canvas[y + 1 : y + length]:
+                    line[x] = "│"
+    return "\n".join("".join(line).rstrip() for line in canvas)
+
+
+def _write(line: list[str], x: int, text: str) -> None:
+    if text.isascii():
+        line[x : x + len(text)] = text
+        return
+    for piece in pieces(text):
+        if width := cells(piece):
+            line[x : x + width] = [piece, *[""] * (width - 1)]
+            x += width

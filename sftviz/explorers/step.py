@@ -1,0 +1,220 @@
+"""The step as a diagram that is its own input."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from html import escape
+from struct import pack
+
+import ipywidgets
+import torch
+import traitlets
+from torch import Tensor
+
+from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.scene import Text
+from sftviz.examples import PRESETS, WORKED_EXAMPLE
+from sftviz.explorers.base import Explorer, Required, is_index, number_box, show_count, show_number
+from sftviz.inputs import StepInputs, matrix
+from sftviz.step import StepTrace
+from sftviz.views.grid import Tokens, check_tokens
+from sftviz.views.step import readings, step_flow
+
+CONTROLS = (
+    "preset",
+    "reset",
+    "gradient_accumulation_steps",
+    "normalize_constant",
+    "policy_log_probs",
+    "response_mask",
+    "code",
+)
+_ACTIONS = {"response_mask": "toggle", "policy_log_probs": "move"}
+_STATE = tuple(field.name for field in fields(StepInputs))
+_OWN = "as given"  # the preset that is the explorer's own start
+_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # a large batch has long lines of code
+
+
+class StepExplorer(Explorer):
+    """The step flow, live: click a mask cell, drag a log-prob, move G, and see what follows.
+
+    Its state is the arguments of the step and the token last touched; `trace` and `drawing` are
+    computed from it. Setting one of its traits from Python does what a hand does. Of several that
+    only fit together, `load` sets all at once.
+
+    Args:
+        policy_log_probs: (B, S) tensor or rows of numbers; the worked example's if left out.
+        response_mask: likewise, 1 = response token; if left out, every token is one.
+        gradient_accumulation_steps: int G >= 1.
+        normalize_constant: finite number > 0.
+        tokens: B rows of S strings, shown above the log-probs.
+        controls: which of `CONTROLS` are offered; what the others hold stays as it was given.
+
+    Raises:
+        TypeError, ValueError: what `trace_step` refuses; a `TraitError` where a trait is set.
+
+    Example:
+        >>> explorer = StepExplorer(gradient_accumulation_steps=4)
+        >>> explorer.response_mask = [[0, 0, 0, 1], [0, 0, 1, 1]]
+        >>> explorer.trace.num_tokens, explorer.trace.scaled_loss
+        (3, tensor(0.0625))
+    """
+
+    policy_log_probs = Required()  # (B, S) tensor
+    response_mask = Required()  # (B, S) tensor
+    gradient_accumulation_steps = Required()
+    normalize_constant = Required()
+    tokens = traitlets.Any()
+
+    def __init__(
+        self,
+        policy_log_probs: Tensor | Sequence[Sequence[float]] | None = None,
+        response_mask: Tensor | Sequence[Sequence[float]] | None = None,
+        gradient_accumulation_steps: int = WORKED_EXAMPLE.gradient_accumulation_steps,
+        normalize_constant: float = WORKED_EXAMPLE.normalize_constant,
+        tokens: Tokens | None = None,
+        controls: Sequence[str] = CONTROLS,
+    ) -> None:
+        if strange := [name for name in controls if name not in CONTROLS]:
+            raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {strange[0]!r}.")
+        if policy_log_probs is None:
+            policy_log_probs = WORKED_EXAMPLE.policy_log_probs
+            response_mask = WORKED_EXAMPLE.response_mask if response_mask is None else response_mask
+            tokens = WORKED_EXAMPLE.tokens if tokens is None else tokens
+        policy_log_probs = matrix("policy_log_probs", policy_log_probs)
+        if response_mask is None:
+            response_mask = torch.ones_like(policy_log_probs, dtype=torch.bool)
+        start = StepInputs(
+            policy_log_probs,
+            response_mask,
+            gradient_accumulation_steps,
+            normalize_constant,
+            tokens,
+        )
+        super().__init__(
+            start,
+            {name: action for name, action in _ACTIONS.items() if name in controls},
+            limits={"policy_log_probs": 0.0},  # the log of a probability is never above
+        )
+        self._presets = {_OWN: start, **PRESETS}
+        self._code = ipywidgets.HTML(layout={"display": "none"})
+        made = self._make_controls()
+        self.assemble({name: made[name] for name in made if name in controls}, [self._code])
+
+    @property
+    def code(self) -> str:
+        """The lines of Python that make an explorer with this state."""
+        arguments = {name: getattr(self, name) for name in _STATE}
+        lines = [
+            f"    {name}={_written(argument)},"
+            for name, argument in arguments.items()
+            if argument is not None
+        ]
+        imports = ["import torch", ""] if any("=torch.tensor(" in line for line in lines) else []
+        imports += ["from sftviz import StepExplorer", ""]
+        return "\n".join([*imports, "StepExplorer(", *lines, ")"])
+
+    def holds(self, index: tuple[int, ...]) -> bool:
+        return is_index(index, self.policy_log_probs)
+
+    def draw(self, trace: StepTrace, width: int) -> Drawing:
+        return step_flow(trace, self.tokens, width)
+
+    def read(self, trace: StepTrace) -> dict[str, Text]:
+        return readings(trace)
+
+    def refuse(self, batch: StepInputs) -> None:
+        batch.check()
+        check_tokens(batch.policy_log_probs.shape, batch.tokens)
+
+    @traitlets.validate(*_STATE)
+    def _check(self, proposal: dict) -> object:
+        return self.checked(proposal)
+
+    def _make_controls(self) -> dict[str, ipywidgets.DOMWidget]:
+        style = {"description_width": "initial"}
+        narrow = {"width": "max-content", "max_width": "100%"}
+        return {
+            "preset": ipywidgets.Dropdown(
+                options=list(self._presets), description="preset", style=style, layout=narrow
+            ),
+            "reset": ipywidgets.Button(description="reset", layout=narrow),
+            "gradient_accumulation_steps": ipywidgets.IntSlider(
+                min=1,
+                max=16,
+                description="G",
+                tooltip="gradient_accumulation_steps",
+                style=style,
+            ),
+            "normalize_constant": ipywidgets.FloatText(
+                description="c", tooltip="normalize_constant", style=style, layout={"width": "8em"}
+            ),
+            "policy_log_probs": number_box("policy_log_probs"),
+            "code": ipywidgets.ToggleButton(
+                description="as code", tooltip="Python that makes this state", layout=narrow
+            ),
+        }
+
+    def show_controls(self) -> None:
+        for name, control in self.controls.items():
+            match name:
+                case "policy_log_probs":
+                    row, token = self.selected
+                    told = f"log-prob of row {row + 1}, token {token + 1}"
+                    log_prob = self.policy_log_probs[row, token].item()
+                    show_number(control, told, log_prob, self.live.limits[name])
+                case "gradient_accumulation_steps":
+                    show_count(control, self.gradient_accumulation_steps)
+                case "normalize_constant":
+                    control.value = self.normalize_constant
+                case "code":
+                    code = escape(self.code) if control.value else ""
+                    self._code.value = code and f"{_SCROLLS}{code}</pre>"
+                    self._code.layout.display = None if code else "none"
+
+    def take(self, name: str, value: object) -> None:
+        match name:
+            case "preset":
+                self.load(self._presets[value])
+            case "reset":
+                chosen = self.controls["preset"].value if "preset" in self.controls else _OWN
+                self.load(self._presets[chosen])
+            case "policy_log_probs":
+                row, column = self.selected
+                self.edit({f"policy_log_probs[{row},{column}]": value})
+            case "code":
+                self.redraw()
+            case _:
+                super().take(name, value)
+
+
+def _written(argument: object) -> str:
+    """An argument as Python source, which gives the same value to the last digit."""
+    match argument:
+        case Tensor():
+            return _written_tensor(argument)
+        case float():
+            return repr(float(argument))  # numpy's writes another
+        case int():
+            return repr(int(argument))
+        case _:  # tokens
+            return repr([list(map(str, row)) for row in argument])
+
+
+def _written_tensor(tensor: Tensor) -> str:
+    """A tensor as the rows that it is made of."""
+    is_plain = tensor.dtype == torch.float32 or not tensor.is_floating_point()
+    if is_plain and ((tensor == 0) | (tensor == 1)).all():  # as masks are written
+        return repr([[int(entry) for entry in row] for row in tensor.tolist()])
+    lines = [[_shortest(entry, tensor.dtype) for entry in row] for row in tensor.tolist()]
+    rows = ", ".join([f"[{', '.join(line)}]" for line in lines])
+    return f"[{rows}]" if is_plain else f"torch.tensor([{rows}], dtype={tensor.dtype})"
+
+
+def _shortest(entry: float, dtype: torch.dtype) -> str:
+    """The shortest number that is this entry of a tensor."""
+    if not math.isfinite(entry):
+        return f'float("{entry}")'
+    code = {torch.float64: "d", torch.float16: "e"}.get(dtype, "f")
+    texts = (f"{entry:.{digits}g}" for digits in range(6, 18))
+    return next(repr(float(text)) for text in texts if pack(code, float(text)) == pack(code, entry))

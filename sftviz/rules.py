@@ -1,0 +1,154 @@
+"""Scaling rules: what the summed loss of a microbatch is divided by. And how gradients compare.
+
+A rule is a value: a name, a description, and a function from counts to a divisor. Accumulation on
+one device and on several ranks uses the same rules. Needs torch alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Gradient = Mapping[str, Tensor]  # one tensor per parameter, by its name
+Per = Literal["sequence", "token"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The numbers that a divisor can be made of."""
+
+    B: int  # rows of this microbatch
+    G: int  # gradient_accumulation_steps
+    num_tokens: int  # response tokens of this microbatch
+    window_tokens: int  # response tokens of the whole window, on all ranks
+    rank_tokens: int = 0  # response tokens of the window's microbatches on this rank
+    ranks: int = 1  # W, over which the gradients are averaged
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A scaling rule: the negative masked sum of a microbatch is divided by `divisor`, then
+    `backward()` is called.
+
+    `per` names the full-batch mean that the rule is compared with: the mean over sequences, or the
+    mean over response tokens.
+    """
+
+    name: str
+    description: str
+    divisor: Callable[[Counts], float]
+    per: Per = "sequence"
+
+
+STEP = Scaling(
+    "G²",
+    "divided by G twice, as sft_microbatch_train_step does: B/G times the mean over sequences",
+    lambda n: n.G * n.G,
+)
+SEQUENCE_MEAN = Scaling(
+    "B·G",
+    "the mean over the microbatch's rows, divided by G: the mean over sequences, "
+    "if every microbatch has B rows",
+    lambda n: n.B * n.G,
+)
+TOKEN_MEAN = Scaling(
+    "tokens",
+    "divided by the response tokens of the whole window: the mean over tokens, "
+    "however they are distributed",
+    lambda n: n.window_tokens,
+    per="token",
+)
+
+SCALINGS = (
+    Scaling("none", "not divided: the sum over the window, which grows with G", lambda n: 1),
+    Scaling(
+        "G",
+        "divided by G: the mean over microbatches of their sums, B times the mean over sequences",
+        lambda n: n.G,
+    ),
+    STEP,
+    SEQUENCE_MEAN,
+    TOKEN_MEAN,
+)
+
+# Rules that are meant to give a mean and do not.
+MISTAKEN_SCALINGS = (
+    Scaling(
+        "averaged averages",
+        "the mean over the microbatch's tokens, divided by G: a token in a short microbatch has "
+        "more weight than one in a long microbatch",
+        lambda n: n.num_tokens * n.G,
+        per="token",
+    ),
+    Scaling(
+        "B·G²",
+        "the mean over the microbatch's rows, divided by G, and then by G again",
+        lambda n: n.B * n.G * n.G,
+    ),
+)
+
+# Rules for several ranks, whose gradients are averaged: a division by W, after `backward()`.
+RANK_SCALINGS = (
+    STEP,
+    SEQUENCE_MEAN,
+    Scaling(
+        "own tokens",
+        "divided by the response tokens of this rank's microbatches: a token on a rank with few "
+        "tokens has more weight than one on a rank with many",
+        lambda n: n.rank_tokens,
+        per="token",
+    ),
+    TOKEN_MEAN,
+    Scaling(
+        "tokens/W",
+        "divided by the response tokens of all ranks, and multiplied by W, because averaging over "
+        "the ranks divides by W again: the mean over tokens",
+        lambda n: n.window_tokens / n.ranks,
+        per="token",
+    ),
+)
+
+
+def find_scaling(scaling: Scaling | str) -> Scaling:
+    """Look up a rule by its name. A `Scaling` is returned as it is.
+
+    Raises:
+        ValueError: no rule has this name.
+
+    >>> find_scaling("B·G").divisor(Counts(B=3, G=4, num_tokens=5, window_tokens=20))
+    12
+    """
+    if isinstance(scaling, Scaling):
+        return scaling
+    known = {rule.name: rule for rule in (*SCALINGS, *MISTAKEN_SCALINGS)}
+    if not isinstance(scaling, str) or scaling not in known:
+        raise ValueError(f"scaling must be one of {', '.join(known)}, got {scaling!r}.")
+    return known[scaling]
+
+
+def ratio(grad: Gradient, reference: Gradient) -> float:
+    """The length of `grad` along `reference`, in lengths of `reference`; NaN if that is 0.
+
+    >>> ratio({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([2.0, 0.0])})
+    1.5
+    """
+    a, b = _flat(grad), _flat(reference)
+    return ((a @ b) / (b @ b)).item()
+
+
+def cosine(grad: Gradient, reference: Gradient) -> float:
+    """1 if both point in the same direction, whatever their lengths; NaN if one of them is 0."""
+    a, b = _flat(grad), _flat(reference)
+    return ((a / a.norm()) @ (b / b.norm())).item()
+
+
+def distance(grad: Gradient, reference: Gradient) -> float:
+    """The length of `grad − reference`, in lengths of `reference`; 0 if both are equal."""
+    a, b = _flat(grad), _flat(reference)
+    return ((a - b).norm() / b.norm()).item()
+
+
+def _flat(gradient: Gradient) -> Tensor:
+    return torch.cat([gradient[name].flatten().cpu().double() for name in sorted(gradient)])

@@ -1,0 +1,192 @@
+"""The explorers other than the step's; what all of them share is tested there."""
+
+import re
+
+import pytest
+import torch
+import traitlets
+
+from sftviz import FIVE_WORDS, AccumulationExplorer, LogitsExplorer
+from sftviz.drawing.formatting import number
+from sftviz.experiments.bigram import make_window
+from sftviz.live.widget import LiveDrawing
+
+
+@pytest.fixture(autouse=True)
+def exceptions_are_raised(monkeypatch):
+    monkeypatch.setattr(LiveDrawing, "raises", True)
+
+
+def test_moving_a_logit_moves_one_gradient_and_not_the_other():
+    explorer = LogitsExplorer()
+    before = explorer.trace
+    explorer.live.edits = {"at": 1, "loads": 1, "values": {"logits[0,1,2]": 6.0}}
+    after = explorer.trace
+    assert after.logits[0, 1, 2] == 6
+    assert torch.equal(after.step.grad, before.step.grad)
+    assert after.logits_grad[0, 1].abs().max() < before.logits_grad[0, 1].abs().max() / 10
+    assert torch.equal(after.logits_grad[0, 2], before.logits_grad[0, 2])
+    assert "logits[0,1,2]" in explorer.live.svg
+
+
+def test_a_mask_bit_silences_a_whole_column():
+    explorer = LogitsExplorer()
+    explorer.live.edits = {"at": 1, "loads": 1, "values": {"response_mask[0,1]": 0}}
+    assert not explorer.trace.logits_grad[0, 1].any()
+
+
+def test_reset_brings_the_first_logits_back():
+    explorer = LogitsExplorer(gradient_accumulation_steps=3)
+    explorer.edit({"logits[0,0,0]": 5.0})
+    explorer.controls["gradient_accumulation_steps"].value = 8
+    explorer.controls["reset"].click()
+    assert torch.equal(explorer.logits, FIVE_WORDS.logits)
+    assert explorer.trace.step.gradient_accumulation_steps == 3
+
+
+def test_the_entry_last_touched_is_read_out_and_can_be_set_in_a_box():
+    explorer = LogitsExplorer()
+    box = explorer.controls["logits"]
+    assert (box.description, box.value) == ("logit of cat, token 1", 2.0)  # the first label
+    explorer.live.selected = "probs[0,1,2]"
+    assert (box.description, box.value) == ("logit of sat, token 2", 2.5)
+
+    before = read_out(explorer)
+    box.value = 6
+    assert explorer.logits[0, 1, 2] == 6
+    after, trace = read_out(explorer), explorer.trace
+    assert after["grad[0,1]"] == before["grad[0,1]"] == "−0.25"
+    assert after["logits[0,1,2]"] == "6"
+    assert after["logits_grad[0,1,2]"] == number(trace.logits_grad[0, 1, 2].item())
+    assert after["scaled_loss"] == number(trace.step.scaled_loss.item()) != before["scaled_loss"]
+
+    explorer.live.selected = "response_mask[0,3]"  # a token has a label
+    assert (box.description, box.value) == ("logit of mat, token 4", pytest.approx(1.1))
+    explorer.vocabulary = None
+    assert box.description == "logit of 4, token 4"
+
+
+def test_the_end_of_the_window_is_read_out():
+    explorer = AccumulationExplorer(B=4, G=2)
+    assert read_out(explorer) == {"ratio": "2", "cosine": "1"}
+    explorer.reached = 2
+    assert read_out(explorer) == {"ratio": "…", "cosine": "…"}
+
+
+def read_out(explorer):
+    """The line above the picture, by key."""
+    above = explorer.live.svg.partition('class="card"')[0]
+    return dict(re.findall(r'data-key="([^"]+)"><text[^>]*>([^<]*)</text>', above))
+
+
+def test_logits_of_ones_own_need_labels():
+    explorer = LogitsExplorer(torch.randn(1, 3, 4), torch.tensor([[0, 3, 1]]))
+    assert explorer.trace.step.num_tokens == 3
+    with pytest.raises(TypeError, match=r"labels must be a torch\.Tensor, got NoneType"):
+        LogitsExplorer(torch.randn(1, 3, 4))
+    with pytest.raises(traitlets.TraitError, match="labels must be 0 to 3, got 9"):
+        explorer.labels = torch.tensor([[0, 9, 1]])
+    assert explorer.labels.tolist() == [[0, 3, 1]]
+
+
+def test_what_is_given_of_the_logits_counts_and_the_rest_is_the_examples():
+    explorer = LogitsExplorer(vocabulary=list("abcde"), response_mask=torch.tensor([[1, 1, 0, 0]]))
+    assert explorer.trace.step.num_tokens == 2
+    assert ">a<" in explorer.live.svg and "cat" not in explorer.live.svg
+    assert LogitsExplorer(labels=torch.tensor([[0, 0, 0, 0]])).labels.tolist() == [[0, 0, 0, 0]]
+    with pytest.raises(TypeError, match=r"logits must be a torch\.Tensor, got list"):
+        LogitsExplorer([[[0.0]]], torch.tensor([[0]]))
+
+
+def test_a_vocabulary_is_of_strings_one_for_each_entry():
+    explorer = LogitsExplorer()
+    with pytest.raises(traitlets.TraitError, match="vocabulary must be strings, got int 0"):
+        explorer.vocabulary = [0, 1, 2, 3, 4]
+    with pytest.raises(traitlets.TraitError, match="vocabulary has 2 strings but logits has shape"):
+        explorer.vocabulary = ["a", "b"]
+    explorer.gradient_accumulation_steps = 3
+    assert "cat" in explorer.live.svg
+
+
+def test_only_what_a_quantity_allows_can_be_done_to_it():
+    assert LogitsExplorer().live.actions == {"logits": "move", "response_mask": "toggle"}
+    assert AccumulationExplorer().live.actions == {}
+
+
+@pytest.mark.parametrize("kind", [LogitsExplorer, AccumulationExplorer])
+def test_they_fit_the_width_of_the_page(kind):
+    explorer = kind()
+    for columns in (90, 48):
+        explorer.live.set_state({"columns": columns})
+        width = int(re.search(r'<svg [^>]*width="(\d+)"', explorer.live.svg)[1])
+        assert width <= columns * 8 + 16
+
+
+def test_a_slider_reaches_as_far_as_python_went():
+    logits, window = LogitsExplorer(gradient_accumulation_steps=40), AccumulationExplorer(B=12)
+    window.G = 9
+    for explorer, name, count in (
+        (logits, "gradient_accumulation_steps", 40),
+        (window, "B", 12),
+        (window, "G", 9),
+    ):
+        assert explorer.controls[name].value == getattr(explorer, name) == count
+
+
+def test_the_timeline_follows_its_slider():
+    explorer = AccumulationExplorer(B=2, G=4)
+    slider = explorer.controls["reached"]
+    assert (slider.value, slider.max) == (6, 6)
+    slider.value = 2
+    assert explorer.reached == 2
+    assert ".grad is None" not in explorer.drawing.text
+
+
+def test_every_control_of_a_window_changes_it():
+    explorer = AccumulationExplorer(B=4, G=2)
+    settings = {
+        "scaling": ("B·G", 1.0),
+        "G": (3, 1.0),
+        "B": (2, 1.0),
+        "unevenness": (0.0, 1.0),
+        "forgot_zero_grad": (True, 2.0),
+    }
+    assert explorer.trace.ratio == pytest.approx(2)
+    for name, (value, ratio) in settings.items():
+        explorer.controls[name].value = value
+        assert getattr(explorer, name) == value
+        assert explorer.trace.ratio == pytest.approx(ratio)
+    before = [tick.num_tokens for tick in explorer.trace.microbatches]
+    explorer.controls["ran_out"].value = True
+    assert [tick.num_tokens for tick in explorer.trace.microbatches] == before[
+        :-1
+    ]  # the last never came
+    assert explorer.controls["reached"].max == 4
+
+
+def test_more_moments_than_there_are_is_the_end():
+    explorer = AccumulationExplorer(B=1, G=5)
+    explorer.G = 2
+    assert explorer.controls["reached"].value == explorer.controls["reached"].max == 4
+    assert ".grad is None" in explorer.drawing.text and ".grad is None" in explorer.live.alt
+    with pytest.raises(traitlets.TraitError):
+        explorer.reached = -1
+
+
+def test_a_window_that_can_not_be_is_refused():
+    explorer = AccumulationExplorer()
+    with pytest.raises(traitlets.TraitError, match="B and G must be at least 1, got 0 and 2"):
+        explorer.B = 0
+    with pytest.raises(traitlets.TraitError, match=r"unevenness must be from 0 to 1, got 2\."):
+        explorer.unevenness = 2
+    with pytest.raises(traitlets.TraitError, match="scaling must be one of none, G, G²"):
+        explorer.scaling = "G³"
+    assert (explorer.B, explorer.scaling) == (4, "G²")
+
+
+def test_the_windows_microbatches_are_those_of_make_window():
+    explorer = AccumulationExplorer(B=3, G=2, unevenness=0.5)
+    window = make_window(3, 2, unevenness=0.5, vocab_size=4)
+    assert [tick.num_tokens for tick in explorer.trace.microbatches] == [
+        b.num_tokens for b in window
+    ]
