@@ -69,7 +69,8 @@ def milliseconds(B, S, rounds=100):
     explorer.live.show = sent
     for i in range(rounds):
         for change in ({"policy_log_probs[0,0]": -i / 100}, {"response_mask[0,1]": i % 2}):
-            edits = {"at": len(times), "loads": explorer.live.loads, "values": change}
+            generation = explorer.live.generation
+            edits = {"id": len(times), "generation": generation, "values": change}
             state = {"edits": edits}  # as the page sends it
             start = time.perf_counter()
             explorer.live.set_state(state)

@@ -4,11 +4,14 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from sftviz import WORKED_EXAMPLE, step_flow
+from sftviz.live.widget import LiveDrawing
 from sftviz.step import StepTrace
 
 torch.set_num_threads(1)  # the batches are small: more threads would only wait for each other
@@ -30,6 +33,24 @@ def worked() -> StepTrace:
 def hostile() -> tuple[tuple[str, ...], ...]:
     """Two rows of six tokens."""
     return HOSTILE
+
+
+@pytest.fixture
+def shown_errors(monkeypatch) -> Iterator[list[str]]:
+    """The errors that explorers show. At its end, a test must have removed those it expects."""
+    errors = []
+    guard = LiveDrawing.guard
+
+    @contextmanager
+    def record(live: LiveDrawing) -> Iterator[None]:
+        with guard(live):
+            yield
+        if live.error["message"]:
+            errors.append(live.error["message"])
+
+    monkeypatch.setattr(LiveDrawing, "guard", record)
+    yield errors
+    assert errors == []
 
 
 @pytest.fixture

@@ -9,18 +9,14 @@ import traitlets
 from sftviz import FIVE_WORDS, AccumulationExplorer, LogitsExplorer
 from sftviz.drawing.formatting import number
 from sftviz.experiments.bigram import make_window
-from sftviz.live.widget import LiveDrawing
 
-
-@pytest.fixture(autouse=True)
-def exceptions_are_raised(monkeypatch):
-    monkeypatch.setattr(LiveDrawing, "raises", True)
+pytestmark = pytest.mark.usefixtures("shown_errors")  # there must be none
 
 
 def test_moving_a_logit_moves_one_gradient_and_not_the_other():
     explorer = LogitsExplorer()
     before = explorer.trace
-    explorer.live.edits = {"at": 1, "loads": 1, "values": {"logits[0,1,2]": 6.0}}
+    explorer.live.edits = {"id": 1, "generation": 1, "values": {"logits[0,1,2]": 6.0}}
     after = explorer.trace
     assert after.logits[0, 1, 2] == 6
     assert torch.equal(after.step.grad, before.step.grad)
@@ -31,7 +27,7 @@ def test_moving_a_logit_moves_one_gradient_and_not_the_other():
 
 def test_a_mask_bit_silences_a_whole_column():
     explorer = LogitsExplorer()
-    explorer.live.edits = {"at": 1, "loads": 1, "values": {"response_mask[0,1]": 0}}
+    explorer.live.edits = {"id": 1, "generation": 1, "values": {"response_mask[0,1]": 0}}
     assert not explorer.trace.logits_grad[0, 1].any()
 
 

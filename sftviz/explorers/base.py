@@ -90,7 +90,7 @@ class Explorer(ipywidgets.VBox):
                 for name in self._state:
                     setattr(self, name, getattr(batch, name))
                 self.selected = (0, 0)
-            self.live.loads += 1
+            self.live.generation += 1
 
     def checked(self, proposal: dict) -> object:
         """What a trait is to become, refused where the whole state could not be drawn with it."""
@@ -211,13 +211,13 @@ class Explorer(ipywidgets.VBox):
 
     def _take_edits(self, change: dict) -> None:
         edits = change["new"]
-        if not edits["values"]:  # the page has forgotten what was answered
+        if not edits["values"]:  # the page has dropped what was acknowledged
             return
-        self._taken = edits["at"]
-        if edits["loads"] == self.live.loads:  # else made in a picture that is gone
+        self._taken = edits["id"]
+        if edits["generation"] == self.live.generation:  # else made in a picture that is gone
             with self.live.guard():
                 self.edit(edits["values"])
-        self.live.answered = self._taken  # also what was refused
+        self.live.acknowledged = self._taken  # also what was refused
 
     def _take_selected(self, change: dict) -> None:
         index = _parse(change["new"])[1]

@@ -1,46 +1,53 @@
-// A drawing that shows an SVG and reports what was done to it.
+// A live drawing: shows an SVG and sends the kernel what a person changes in it.
 //
-// Elements that show a value carry data-key: `grad[1,3]` is that of a token, `grad[1,:]` those of a
-// row, `loss` stands alone. The kernel says in `actions` which quantities may be changed and how,
-// and in `values` what they are. What a hand changes goes into `edits` as the new value, never as a
-// difference, so that of a burst only the last need arrive. They go by a number, which the kernel
-// writes into `answered` when the picture has them in it or it has refused them. Until then the next
-// edits hold them as well. What was set before all values were replaced, which `loads` counts, is
-// void. All views of a drawing share edits, since they share the model.
+// An element that shows a value has a `data-key`: `grad[1,3]` for one token, `grad[1,:]` for a row,
+// `loss` for a scalar. The page and the kernel share the traits of `LiveDrawing` in widget.py:
+//
+// - The kernel writes `actions` and `limits` once: what can be changed, how, and up to where. It
+//   writes `svg`, `alt`, `values` and `acknowledged` in one message for each new picture, and
+//   `error` when an exception was raised or no longer applies.
+// - The page writes `selected` when a cell gets focus, `columns` when the width changes, and
+//   `edits` {id, generation, values} when a person changes a value.
+// - `edits.values` has absolute values, not differences, of all changes not acknowledged yet:
+//   of several messages in quick succession, only the last one is sure to arrive.
+// - `edits.id` is random, because several pages can be connected to one kernel. The kernel copies
+//   it to `acknowledged` when the picture includes the edits or they were rejected. Then the page
+//   drops them; until then they take precedence over `values`.
+// - `generation` counts how often the kernel has replaced all values, as a reset does. Both sides
+//   ignore edits of an earlier generation, because they can arrive after the reset.
 
 /**
- * What the page shares with the kernel, as live_drawing.py tells it; null is what JSON can't write.
+ * The shared traits. JSON has no NaN and no infinity: such a value is null.
  * @typedef {{svg: string, alt: string, selected: string, columns: number,
  *   actions: Record<string, "toggle" | "move">, limits: Record<string, number>,
- *   values: Record<string, number | null>, answered: number, loads: number,
- *   edits: {at: number, loads: number, values: Record<string, number>},
+ *   values: Record<string, number | null>, acknowledged: number, generation: number,
+ *   edits: {id: number, generation: number, values: Record<string, number>},
  *   error: {message: string, traceback: string}}} State
  * @typedef {(event: string, callback: () => void) => void} Listen
  * @typedef {{get: <K extends keyof State>(name: K) => State[K], on: Listen, off: Listen,
- *   set: <K extends keyof State>(name: K, value: State[K]) => void, save_changes: () => void}} Model
- *
- * A pointer held down: where it was, and the value that it paints or started to drag from.
- * @typedef {{pointer: number, x: number, y: number, key: string, value: number, drags: boolean}} Hold
+ *   set: <K extends keyof State>(name: K, to: State[K]) => void, save_changes: () => void}} Model
+ * @typedef {ReturnType<typeof createEdits>} Edits
+ * @typedef {ReturnType<typeof createPicture>} Picture
  */
 
-const CELL_WIDTH = 8; // px, as in the SVG
-const FRAMED = "g[data-key]:has(> rect)"; // the cells: what one can go to
-const PER_PIXEL = 0.01; // what a drag adds
-const SLACK = 3; // px by which a hand trembles that only wants to click
-const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
-const SETTLED = 700; // ms without a change, after which what is new has been seen, and is told
-const PATIENCE = 5000; // ms for an answer
-const SILENCE = "The kernel has not answered for 5 seconds. It may be busy with another cell. " +
-  "If it was restarted or stopped, run this cell again.";
+const CELL = "g[data-key]:has(> rect)"; // selects the framed values, which can have focus
+const CELL_WIDTH = 8; // px of one character, as in the SVG
+const DRAG_STEP = 0.01; // change per px
+const DRAG_THRESHOLD = 3; // px, below which a drag is a click
+const SETTLE_DELAY = 700; // ms after the last picture until it is announced and highlights fade
+const ANSWER_TIMEOUT = 5000; // ms
+const REDUCED_MOTION = window.matchMedia("(prefers-reduced-motion: reduce)");
+const NO_ANSWER = { traceback: "", message: "The kernel has not answered for 5 seconds. " +
+  "It may be busy with another cell. If it was restarted or stopped, run this cell again." };
 /** @type {Record<string, number>} */
-const NUDGES = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 }; // what a key press adds
+const KEY_STEPS = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 };
 /** @type {Record<string, number[]>} */
-const WAYS = {
+const DIRECTIONS = {
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
-  Home: [-1, 0], End: [1, 0], // as far as that goes
+  Home: [-1, 0], End: [1, 0], // to the last cell in that direction
 };
 /** @type {Record<string, string>} */
-const WORDS = { // for what a token has
+const LABELS = { // of quantities that have a value for each token
   policy_log_probs: "log-prob", masked_log_probs: "masked log-prob", response_mask: "mask",
   logits: "logit", labels: "label", probs: "probability",
   grad: "gradient", logits_grad: "gradient of the logit",
@@ -52,11 +59,9 @@ function parse(key) {
   return { quantity, index: index ? index.split(",") : [] };
 }
 
-/**
- * Whether two keys are about the same token, or without a token about the same quantity. An entry
- * of a token belongs to that token, and `:` stands for all.
- * @param {string} one @param {string} other
- */
+/** Whether two keys are about the same token; about the same quantity, if one has no index.
+ * The entries of a token's vector belong to the token, and `:` matches every index.
+ * @param {string} one @param {string} other */
 function areLinked(one, other) {
   const [a, b] = [parse(one), parse(other)];
   if (!a.index.length || !b.index.length) return a.quantity === b.quantity;
@@ -65,311 +70,330 @@ function areLinked(one, other) {
 
 /** @param {Element | null | undefined} element */
 const keyOf = (element) => element?.getAttribute("data-key") ?? "";
-/** @param {EventTarget | null} target @param {string} selector */
-const around = (target, selector) =>
-  target instanceof Element ? /** @type {SVGGElement | null} */ (target.closest(selector)) : null;
+/** @param {EventTarget | null} target @param {string} selector @returns {SVGGElement | null} */
+const closest = (target, selector) => (target instanceof Element ? target.closest(selector) : null);
+/** @param {HTMLElement} el */
+const explorerOf = (el) => el.closest(".sftviz-explorer") ?? el;
+/** @param {Model} model @param {string} key */
+const actionOf = (model, key) => model.get("actions")[parse(key).quantity];
 
-/** The right and the upper edge of a frame, without its stroke, which focus makes broader. */
-function cornerOf(/** @type {SVGGElement} */ cell) {
-  const { x, y, width } = /** @type {SVGRectElement} */ (cell.querySelector("rect")).getBBox();
-  return [x + width, y];
+/** All values sent in one event go in one message. @template {keyof State} K
+ * @param {Model} model @param {K} name @param {State[K]} value */
+function send(model, name, value) {
+  model.set(name, value);
+  queueMicrotask(() => model.save_changes());
 }
 
-/** @param {{model: Model, el: HTMLElement}} context */
-function render({ model, el }) {
+/** Edits: the values that a person has changed and the kernel has not acknowledged. They are in the
+ * model, which all views share. Sends `edits`; calls `onStatus` when `isOverdue` may have changed.
+ * @param {Model} model @param {() => void} onStatus @param {AbortSignal} signal */
+function createEdits(model, onStatus, signal) {
+  let timer = 0, isOverdue = false;
+
+  /** @returns {Record<string, number>} */
+  const pending = () =>
+    model.get("edits").generation === model.get("generation") ? model.get("edits").values : {};
+  /** @param {string} key */
+  const find = (key) => pending()[key] ?? model.get("values")[key];
+
+  /** Change a value, to a hundredth and up to its limit. @param {string} key @param {number} to */
+  function set(key, to) {
+    const limit = model.get("limits")[parse(key).quantity] ?? Infinity;
+    const value = Math.min(limit, Math.round(to * 100) / 100);
+    if (value === find(key)) return;
+    const values = { ...pending(), [key]: value };
+    send(model, "edits", { id: Math.random(), generation: model.get("generation"), values });
+    clearTimeout(timer);
+    timer = setTimeout(setOverdue, ANSWER_TIMEOUT, true);
+  }
+
+  /** @param {boolean} value */
+  function setOverdue(value) {
+    isOverdue = value;
+    onStatus();
+  }
+
+  function onAcknowledged() {
+    const { id, generation } = model.get("edits");
+    if (id !== model.get("acknowledged")) return;
+    model.set("edits", { id, generation, values: {} });
+    clearTimeout(timer);
+    setOverdue(false);
+  }
+
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  const get = (/** @type {string} */ key) => find(key) ?? 0;
+  return { get, set, onAcknowledged, isOverdue: () => isOverdue };
+}
+
+/** Picture: the SVG, with focus, highlights and names for screen readers; the panel for errors.
+ * Changes only the content of `el`, and sends `selected`.
+ * @param {Model} model @param {HTMLElement} el @param {AbortSignal} signal */
+function createPicture(model, el, signal) {
   el.classList.add("sftviz-live");
   el.innerHTML = `<div class="sftviz-error" role="alert" hidden>
       <p></p><details><summary>Traceback</summary><pre></pre></details></div>
     <div class="sftviz-picture" role="group"></div><div class="sftviz-status" role="status"></div>`;
   /** @type {HTMLElement[]} */
-  const [alert, sentence, details, , trace, picture, status] = Array.from(el.querySelectorAll("*"));
+  const [alert, message, details, , trace, element, status] = Array.from(el.querySelectorAll("*"));
 
-  let current = ""; // the key of the one cell that Tab reaches
-  let hovered = ""; // the key under the pointer
-  let told = model.get("alt"); // to a screen reader
-  let settling = 0, waiting = 0; // timers
-  let isHeard = true; // by the kernel
-  /** @type {string[]} */ let drawn = []; // the parts of the picture: what opens it, then its groups
-  /** @type {Hold | undefined} */ let hold;
+  let current = ""; // key of the only cell in the tab order
+  let hovered = ""; // key under the pointer
+  let announced = model.get("alt");
+  let timer = 0;
+  /** @type {string[]} */ let shown = []; // the SVG: its opening tag, then its groups
 
   /** @param {string} selector @returns {SVGGElement[]} */
-  const all = (selector) => Array.from(picture.querySelectorAll(selector));
-  const cells = () => all(FRAMED);
+  const all = (selector) => Array.from(element.querySelectorAll(selector));
+  const cells = () => all(CELL);
   /** @param {string} key */
   const cellOf = (key) => cells().find((cell) => keyOf(cell) === key);
-  /** What hands have set that is neither answered nor void. @returns {Record<string, number>} */
-  const unanswered = () =>
-    model.get("edits").loads === model.get("loads") ? model.get("edits").values : {};
-  /** @param {string} key */
-  const known = (key) => unanswered()[key] ?? model.get("values")[key];
-  /** @param {string} key */
-  const valueOf = (key) => known(key) ?? 0;
-  /** @param {string} key */
-  const actionOf = (key) => model.get("actions")[parse(key).quantity];
+  const hasFocus = () => element.contains(document.activeElement);
 
-  /** What one event brings is one message. @template {keyof State} K
-   * @param {K} name @param {State[K]} value */
-  function report(name, value) {
-    model.set(name, value);
-    queueMicrotask(() => model.save_changes());
-  }
-
-  /** @param {string} key @param {number} value */
-  function change(key, value) {
-    if (value === known(key)) return;
-    const values = { ...unanswered(), [key]: value };
-    report("edits", { at: Math.random(), loads: model.get("loads"), values }); // no other page's number
-    clearTimeout(waiting);
-    waiting = setTimeout(hear, PATIENCE, false);
-  }
-
-  /** Whether the kernel hears what hands do. @param {boolean} isSo */
-  function hear(isSo) {
-    isHeard = isSo;
-    showError();
-  }
-
-  /** Once the last edits are answered, the kernel's word counts again. */
-  function heed() {
-    const { at, loads } = model.get("edits");
-    if (at !== model.get("answered")) return;
-    model.set("edits", { at, loads, values: {} });
-    clearTimeout(waiting);
-    hear(true);
-  }
-
-  /** Change to the hundredth, as far as the quantity may go. @param {string} key @param {number} to */
-  function move(key, to) {
-    const limit = model.get("limits")[parse(key).quantity] ?? Infinity;
-    change(key, Math.min(limit, Math.round(to * 100) / 100));
-  }
-
-  /** Light up, wherever it appears, what is under the pointer, or else in focus; and its stages. */
-  function light() {
-    const key = hovered || (picture.contains(document.activeElement) ? current : "");
+  /** Mark what is linked to the value under the pointer, or else in focus; and its stages. */
+  function markLinked() {
+    const key = hovered || (hasFocus() ? current : "");
     /** @type {Element | undefined} */ let badge;
-    for (const element of all(".badge, [data-key]")) {
-      const isLinked = key !== "" && keyOf(element) !== "" && areLinked(key, keyOf(element));
-      element.classList.toggle("linked", isLinked);
+    for (const part of all(".badge, [data-key]")) {
+      const isLinked = key !== "" && keyOf(part) !== "" && areLinked(key, keyOf(part));
+      part.classList.toggle("linked", isLinked);
       if (isLinked) badge?.classList.add("linked");
-      if (element.matches(".badge")) badge = element;
+      if (part.matches(".badge")) badge = part;
     }
   }
 
-  /** @param {Element | null} element */
-  function hover(element) {
-    hovered = keyOf(element);
-    light();
+  /** @param {Element | null} part */
+  function hover(part) {
+    hovered = keyOf(part);
+    markLinked();
   }
 
-  /** Say what a cell is to those who don't see it, and to the stylesheet. @param {SVGGElement} cell */
-  function describe(cell) {
-    const key = keyOf(cell);
-    const { quantity, index } = parse(key);
-    const action = actionOf(key);
-    const axes = ["row", quantity in WORDS ? "token" : "column", "entry"];
-    const place = index.map((at, axis) => `${axes[axis]} ${Number(at) + 1}, `).join("");
-    const name = `${WORDS[quantity] ?? quantity.replaceAll("_", " ")} ${cell.textContent}`;
-    const isMasked = quantity !== "response_mask" && cell.matches(".masked");
-    cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
-    cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
-    cell.setAttribute("tabindex", key === current ? "0" : "-1");
-    if (action) cell.setAttribute("data-action", action);
-    if (action === "toggle") cell.setAttribute("aria-checked", String(model.get("values")[key] === 1));
-    if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
-  }
-
-  /** Put a part in the place of another; what tells another value is lit.
-   * @param {Element} place @param {string} markup */
-  function renew(place, markup) {
-    const template = document.createElement("template");
-    template.innerHTML = `<svg>${markup}`;
-    const part = /** @type {Element} */ (template.content.querySelector("g"));
-    const isSame = keyOf(part) !== "" && keyOf(part) === keyOf(place);
-    part.classList.toggle("lit", isSame && part.textContent !== place.textContent && !STILL.matches);
-    place.replaceWith(part);
-  }
-
-  /** Show a new picture. What is as it was stays in the page: to lay out and paint takes time. */
-  function draw() {
-    const parts = model.get("svg").split(/(?=<g )/);
-    const isAlike = parts.length === drawn.length && parts[0] === drawn[0];
-    const hadFocus = picture.contains(document.activeElement);
-    if (!isAlike) picture.innerHTML = model.get("svg");
-    else all("g").forEach((place, i) => {
-      if (parts[i + 1] !== drawn[i + 1]) renew(place, parts[i + 1]);
-    });
-    drawn = parts;
-    if (!cellOf(current))
-      current = keyOf(cells().find((cell) => actionOf(keyOf(cell))) ?? cells()[0]);
-    all(`${FRAMED}:not([role])`).forEach(describe);
-    const cell = cellOf(current);
-    cell?.setAttribute("tabindex", "0");
-    if (hadFocus) cell?.focus({ preventScroll: true });
-    light();
-    picture.setAttribute("aria-label", model.get("alt"));
-    clearTimeout(settling);
-    settling = setTimeout(settle, SETTLED);
-  }
-
-  /** Say what the picture shows now, and let fade what has changed. */
-  function settle() {
-    const isNews = told !== model.get("alt");
-    told = model.get("alt");
-    if (isNews && root().contains(document.activeElement)) status.textContent = told;
-    for (const part of all(".lit")) part.classList.replace("lit", "fading");
-  }
-
-  function showError() {
-    const { message, traceback } = isHeard ? model.get("error") : { message: SILENCE, traceback: "" };
-    alert.hidden = message === "";
-    sentence.textContent = message;
-    trace.textContent = traceback;
-    details.hidden = traceback === "";
-    picture.classList.toggle("stale", message !== "");
-  }
-
-  /** Go to another cell, as they lie on the page. @param {string} key one of WAYS */
-  function go(key) {
-    const [x, y] = WAYS[key];
-    const from = cellOf(current);
-    if (!from) return;
-    const [right, top] = cornerOf(from);
-    const ahead = cells()
-      .map((cell) => ({ cell, across: cornerOf(cell)[0] - right, down: cornerOf(cell)[1] - top }))
-      .filter(({ across, down }) => (y ? down * y > 0 : down === 0 && across * x > 0))
-      .sort((a, b) => (a.down - b.down) * y || Math.abs(a.across) - Math.abs(b.across));
-    const next = ahead.at(key.startsWith("Arrow") ? 0 : -1)?.cell;
-    if (!next) return;
-    enter(next);
-    next.scrollIntoView({ block: "nearest", inline: "nearest" }); // all of it
-  }
-
-  /** @param {KeyboardEvent} event */
-  function onKey(event) {
-    const { key, ctrlKey, metaKey, altKey } = event;
-    if (ctrlKey || metaKey || altKey) return;
-    const action = actionOf(current);
-    const isClick = key === " " || key === "Enter";
-    if (key in NUDGES && action === "move") move(current, valueOf(current) + NUDGES[key]);
-    if (isClick && action === "toggle") change(current, 1 - valueOf(current));
-    if (key in WAYS) go(key);
-    if (isClick || key in WAYS) event.preventDefault(); // or the page would scroll
-  }
-
-  /** Go to a cell. In a window without focus nothing tells of it. @param {SVGGElement | null} cell */
-  function enter(cell) {
+  /** @param {SVGGElement | null} cell */
+  function select(cell) {
     if (!cell) return;
     cell.focus({ preventScroll: true });
     cellOf(current)?.setAttribute("tabindex", "-1");
     cell.setAttribute("tabindex", "0");
     current = keyOf(cell);
-    light();
-    report("selected", current);
+    markLinked();
+    send(model, "selected", current);
   }
 
-  /** @param {PointerEvent} event */
-  function onDown(event) {
-    const cell = around(event.target, FRAMED);
-    if (!cell || event.button) return;
-    event.preventDefault(); // no text is selected while dragging
-    enter(cell);
-    const action = actionOf(current);
+  /** Set what screen readers and the stylesheet need. @param {SVGGElement} cell */
+  function describe(cell) {
+    const key = keyOf(cell);
+    const { quantity, index } = parse(key);
+    const action = actionOf(model, key);
+    const axes = ["row", quantity in LABELS ? "token" : "column", "entry"];
+    const place = index.map((at, axis) => `${axes[axis]} ${Number(at) + 1}, `).join("");
+    const name = `${LABELS[quantity] ?? quantity.replaceAll("_", " ")} ${cell.textContent}`;
+    const isMasked = quantity !== "response_mask" && cell.matches(".masked");
+    const isChecked = model.get("values")[key] === 1;
+    cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
+    cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
+    cell.setAttribute("tabindex", key === current ? "0" : "-1");
+    if (action) cell.setAttribute("data-action", action);
+    if (action === "toggle") cell.setAttribute("aria-checked", String(isChecked));
+    if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
+  }
+
+  /** Replace a group; highlight a new value. @param {Element} group @param {string} markup */
+  function replace(group, markup) {
+    const template = document.createElement("template");
+    template.innerHTML = `<svg>${markup}`;
+    const next = /** @type {Element} */ (template.content.querySelector("g"));
+    const isSameKey = keyOf(next) !== "" && keyOf(next) === keyOf(group);
+    const isNew = isSameKey && next.textContent !== group.textContent;
+    next.classList.toggle("lit", isNew && !REDUCED_MOTION.matches);
+    group.replaceWith(next);
+  }
+
+  /** Show the new SVG. Equal groups stay in the page, because layout and paint are slow. */
+  function draw() {
+    const parts = model.get("svg").split(/(?=<g )/);
+    const isAlike = parts.length === shown.length && parts[0] === shown[0];
+    const hadFocus = hasFocus();
+    if (!isAlike) element.innerHTML = model.get("svg");
+    else all("g").forEach((group, i) => {
+      if (parts[i + 1] !== shown[i + 1]) replace(group, parts[i + 1]);
+    });
+    shown = parts;
+    if (!cellOf(current))
+      current = keyOf(cells().find((cell) => actionOf(model, keyOf(cell))) ?? cells()[0]);
+    all(`${CELL}:not([role])`).forEach(describe);
+    const cell = cellOf(current);
+    cell?.setAttribute("tabindex", "0");
+    if (hadFocus) cell?.focus({ preventScroll: true });
+    markLinked();
+    element.setAttribute("aria-label", model.get("alt"));
+    clearTimeout(timer);
+    timer = setTimeout(onSettled, SETTLE_DELAY);
+  }
+
+  /** Announce what is new, if the focus is in this explorer, and let highlights fade. */
+  function onSettled() {
+    const isNew = announced !== model.get("alt");
+    announced = model.get("alt");
+    if (isNew && explorerOf(el).contains(document.activeElement)) status.textContent = announced;
+    for (const part of all(".lit")) part.classList.replace("lit", "fading");
+  }
+
+  /** @param {State["error"]} error */
+  function showError(error) {
+    alert.hidden = error.message === "";
+    message.textContent = error.message;
+    trace.textContent = error.traceback;
+    details.hidden = error.traceback === "";
+    element.classList.toggle("stale", error.message !== "");
+  }
+
+  element.addEventListener("focusout", markLinked);
+  element.addEventListener("pointerover", ({ target }) => hover(closest(target, "[data-key]")));
+  element.addEventListener("pointerleave", () => hover(null));
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  return { element, cells, select, draw, showError, current: () => current };
+}
+
+/** Pointer and keys: click, paint, drag, and move from cell to cell.
+ * Listens on the picture. Changes nothing itself: it calls `edits.set` and `picture.select`.
+ * @param {Model} model @param {Picture} picture @param {Edits} edits */
+function listenToInput(model, { element, cells, select, current }, edits) {
+  // The pressed pointer (NaN: none), its last place, and the value to paint or to add a drag to.
+  let gesture = { id: NaN, x: 0, y: 0, key: "", value: 0, isDrag: false };
+
+  /** Select the nearest cell in a direction. @param {string} key one of DIRECTIONS */
+  function go(key) {
+    const [x, y] = DIRECTIONS[key];
+    const places = cells().map((cell) => {
+      const rect = /** @type {SVGRectElement} */ (cell.querySelector("rect"));
+      const box = rect.getBBox(); // without the stroke, which is wider with focus
+      return { cell, right: box.x + box.width, top: box.y };
+    });
+    const from = places.find(({ cell }) => keyOf(cell) === current());
+    if (!from) return;
+    const ahead = places
+      .map(({ cell, right, top }) => ({ cell, across: right - from.right, down: top - from.top }))
+      .filter(({ across, down }) => (y ? down * y > 0 : down === 0 && across * x > 0))
+      .sort((a, b) => (a.down - b.down) * y || Math.abs(a.across) - Math.abs(b.across));
+    const next = ahead.at(key.startsWith("Arrow") ? 0 : -1)?.cell;
+    if (!next) return;
+    select(next);
+    next.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  element.addEventListener("keydown", (event) => {
+    const { key, ctrlKey, metaKey, altKey } = event;
+    if (ctrlKey || metaKey || altKey) return;
+    const [action, value] = [actionOf(model, current()), edits.get(current())];
+    const isPress = key === " " || key === "Enter";
+    if (key in KEY_STEPS && action === "move") edits.set(current(), value + KEY_STEPS[key]);
+    if (isPress && action === "toggle") edits.set(current(), 1 - value);
+    if (key in DIRECTIONS) go(key);
+    if (isPress || key in DIRECTIONS) event.preventDefault(); // or the page would scroll
+  });
+  element.addEventListener("focusin", ({ target }) => select(closest(target, CELL)));
+  element.addEventListener("pointerdown", (event) => {
+    const { button, pointerId: id, clientX: x, clientY: y, target } = event;
+    const cell = closest(target, CELL);
+    if (!cell || button) return;
+    event.preventDefault(); // or a drag would select text
+    select(cell); // here too, because a window without focus has no focusin
+    const key = current();
+    const action = actionOf(model, key);
     if (!action) return;
-    const value = action === "toggle" ? 1 - valueOf(current) : valueOf(current);
-    const { pointerId: pointer, clientX: x, clientY: y } = event;
-    hold = { pointer, x, y, key: current, value, drags: false };
-    picture.setPointerCapture(pointer);
-    if (action === "toggle") change(current, value);
-  }
-
-  /** @param {PointerEvent} event */
-  function onMove(event) {
-    if (hold?.pointer !== event.pointerId) return;
-    const { key, value, x, y } = hold;
-    const [across, down] = [event.clientX - x, event.clientY - y];
-    if (actionOf(key) === "move") {
-      hold.drags ||= Math.abs(down) > SLACK;
-      if (hold.drags) move(key, value - down * PER_PIXEL);
+    const value = action === "toggle" ? 1 - edits.get(key) : edits.get(key);
+    gesture = { id, x, y, key, value, isDrag: false };
+    element.setPointerCapture(id);
+    if (action === "toggle") edits.set(key, value);
+  });
+  element.addEventListener("pointermove", ({ pointerId, clientX, clientY }) => {
+    if (gesture.id !== pointerId) return;
+    const { key, value, x, y } = gesture;
+    const [across, down] = [clientX - x, clientY - y];
+    if (actionOf(model, key) === "move") {
+      gesture.isDrag ||= Math.abs(down) > DRAG_THRESHOLD;
+      if (gesture.isDrag) edits.set(key, value - down * DRAG_STEP);
       return;
     }
-    // A quick hand skips cells: paint what lies on its way.
+    // A fast pointer skips cells: paint those on the line from its last place.
     const steps = Math.ceil(Math.hypot(across, down) / CELL_WIDTH);
     for (let step = 1; step <= steps; step++) {
       const part = step / steps;
-      const under = document.elementFromPoint(x + across * part, y + down * part);
-      const cell = picture.contains(under) ? around(under, FRAMED) : null;
-      if (actionOf(keyOf(cell)) === "toggle") change(keyOf(cell), value);
+      const target = document.elementFromPoint(x + across * part, y + down * part);
+      const under = element.contains(target) ? keyOf(closest(target, CELL)) : "";
+      if (actionOf(model, under) === "toggle") edits.set(under, value);
     }
-    hold = { ...hold, x: event.clientX, y: event.clientY };
-  }
+    gesture = { ...gesture, x: clientX, y: clientY };
+  });
+  element.addEventListener("lostpointercapture", ({ pointerId }) => {
+    if (gesture.id === pointerId) gesture.id = NaN;
+  });
+}
 
-  function onUp(/** @type {PointerEvent} */ event) {
-    if (hold?.pointer === event.pointerId) hold = undefined;
-  }
-
-  const root = () => el.closest(".sftviz-explorer") ?? el;
-
-  /** Keep a key from the notebook, where `b` inserts a cell. The application may have its Ctrl+S. */
+/** Front end: keep keys from the notebook, name the controls, report the width.
+ * Changes attributes in the explorer around `el`, and sends `columns`.
+ * @param {Model} model @param {HTMLElement} el @param {AbortSignal} signal */
+function adaptFrontEnd(model, el, signal) {
+  /** Keep a key from the notebook, where `b` inserts a cell; not Ctrl+S from the application. */
   function keepKey(/** @type {Event} */ event) {
     const { key, ctrlKey, metaKey, target } = /** @type {KeyboardEvent} */ (event);
-    if (!(target instanceof Element) || !root().contains(target)) return;
+    if (!(target instanceof Element) || !explorerOf(el).contains(target)) return;
     const isKept = !(ctrlKey || metaKey) || !/^[^myz]$/i.test(key);
-    // Notebook 7 hears of a key before the explorer does, but leaves alone what is marked so.
+    // Notebook 7 listens before the explorer does, but ignores elements with this attribute.
     target.toggleAttribute("data-lm-suppress-shortcuts", isKept);
     if (isKept && event.eventPhase === Event.BUBBLING_PHASE) event.stopPropagation();
   }
 
-  /** See to the explorer around the drawing, once there is one; to do so again changes nothing. */
-  function settleIn() {
-    root().addEventListener("keydown", keepKey, { signal: controller.signal });
-    naming.observe(root(), { childList: true, subtree: true, attributeFilter: ["class"] });
-    for (const slider of root().querySelectorAll(".widget-slider")) {
-      // The front end puts a label beside it, but gives no name to what is focused.
+  /** Adapt the explorer, which is there only after `render`; to repeat this changes nothing. */
+  function adapt() {
+    const explorer = explorerOf(el);
+    explorer.addEventListener("keydown", keepKey, { signal });
+    mutations.observe(explorer, { childList: true, subtree: true, attributeFilter: ["class"] });
+    for (const slider of explorer.querySelectorAll(".widget-slider")) {
+      // The front end shows a label beside it, but does not name what can have focus.
       const name = slider.querySelector("label")?.textContent ?? "";
       for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout"))
         part.setAttribute("aria-label", name);
       slider.querySelector(".widget-readout")?.setAttribute("role", "textbox");
     }
-    for (const button of root().querySelectorAll(".widget-toggle-button"))
+    for (const button of explorer.querySelectorAll(".widget-toggle-button"))
       button.setAttribute("aria-pressed", String(button.classList.contains("mod-active")));
-    for (const icon of root().querySelectorAll("button > .fa:only-child")) // `fa fa-play`, `fa fa-pause`
+    for (const icon of explorer.querySelectorAll("button > .fa:only-child")) // `fa fa-play`
       icon.parentElement?.setAttribute("aria-label", icon.className.replaceAll(/fa[ -]/g, ""));
   }
 
-  const controller = new AbortController();
-  const naming = new MutationObserver(settleIn);
+  const mutations = new MutationObserver(adapt);
   const sizes = new ResizeObserver(([{ contentRect }]) => {
     if (!contentRect.width) return; // hidden
-    settleIn();
-    report("columns", Math.floor(contentRect.width / CELL_WIDTH) - 2);
+    adapt();
+    send(model, "columns", Math.floor(contentRect.width / CELL_WIDTH) - 2);
   });
-  picture.addEventListener("keydown", onKey);
-  picture.addEventListener("focusin", (event) => enter(around(event.target, FRAMED)));
-  picture.addEventListener("focusout", light);
-  picture.addEventListener("pointerdown", onDown);
-  picture.addEventListener("pointermove", onMove);
-  picture.addEventListener("lostpointercapture", onUp);
-  picture.addEventListener("pointerover", (event) => hover(around(event.target, "[data-key]")));
-  picture.addEventListener("pointerleave", () => hover(null));
-  model.on("change:svg", draw);
-  model.on("change:answered", heed);
-  model.on("change:error", showError);
-  heed();
-  draw();
-  showError();
   sizes.observe(el);
-  window.addEventListener("keydown", keepKey, { capture: true, signal: controller.signal });
-  return () => {
-    model.off("change:svg", draw);
-    model.off("change:answered", heed);
-    model.off("change:error", showError);
-    clearTimeout(settling);
-    clearTimeout(waiting);
-    sizes.disconnect();
-    naming.disconnect();
-    controller.abort();
-  };
+  window.addEventListener("keydown", keepKey, { capture: true, signal });
+  signal.addEventListener("abort", () => [mutations, sizes].forEach((all) => all.disconnect()));
+}
+
+/** @param {{model: Model, el: HTMLElement}} context */
+function render({ model, el }) {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const showError = () => picture.showError(edits.isOverdue() ? NO_ANSWER : model.get("error"));
+  const picture = createPicture(model, el, signal);
+  const edits = createEdits(model, showError, signal);
+  /** @type {Listen} */
+  function on(event, callback) {
+    model.on(event, callback);
+    signal.addEventListener("abort", () => model.off(event, callback));
+  }
+  on("change:svg", picture.draw);
+  on("change:acknowledged", edits.onAcknowledged);
+  on("change:error", showError);
+  edits.onAcknowledged();
+  picture.draw();
+  showError();
+  listenToInput(model, picture, edits);
+  adaptFrontEnd(model, el, signal);
+  return () => controller.abort();
 }
 
 export default { render };

@@ -1,10 +1,9 @@
-"""The drawing as an input: one widget that shows an SVG and reports what was done to it."""
+"""A widget that shows a drawing as SVG, and in which some of its values can be changed."""
 
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import anywidget
 import traitlets
@@ -18,14 +17,13 @@ _HERE = Path(__file__).parent
 
 
 class LiveDrawing(anywidget.AnyWidget):
-    """Shows a drawing, and lets some of the values in it be changed.
+    """Shows a drawing in which some values can be changed.
 
-    `actions` maps a quantity to what can be done to it: `toggle` (click, Space; painting across) or
-    `move` (drag, + and -). `values` holds what those quantities are, by key, and `limits` says how
-    large one may become. What hands have set arrives in `edits`, likewise by key and with a number,
-    which goes back in `answered`. `loads` counts how often all values were replaced. Edits name the
-    count that they were made under, since what is gone can't be edited. `selected` is the key of
-    the value last touched, `columns` the width in cells that the page has room for.
+    `actions` maps a quantity to `toggle` (click, Space, or paint across several) or `move` (drag,
+    + and -). `values` are those that can be changed, by key, and `limits` has the largest value of
+    a quantity. A person's changes arrive in `edits`. `selected` is the key of the cell that last
+    had focus, `columns` the width of the page in character cells. The protocol, with `edits`,
+    `acknowledged` and `generation`, is explained at the top of live_drawing.js.
     """
 
     _esm = _HERE / "live_drawing.js"
@@ -35,41 +33,38 @@ class LiveDrawing(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
     actions = traitlets.Dict().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
-    # Not echoed: what other pages need to hear is the picture, and this one waits for nothing else.
-    edits = traitlets.Dict({"at": 0, "loads": 0, "values": {}}).tag(sync=True, echo_update=False)
-    answered = traitlets.Float(0).tag(sync=True)
-    loads = traitlets.Int(0).tag(sync=True)
+    # No echo: the page would receive it before the picture, and other pages need only the picture.
+    edits = traitlets.Dict({"id": 0, "generation": 0, "values": {}}).tag(
+        sync=True, echo_update=False
+    )
+    acknowledged = traitlets.Float(0).tag(sync=True)
+    generation = traitlets.Int(0).tag(sync=True)
     limits = traitlets.Dict().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
     columns = traitlets.Int(0).tag(sync=True)
     error = traitlets.Dict(NO_ERROR).tag(sync=True)
 
-    raises: ClassVar[bool] = False
-    """Whether `guard` lets exceptions through: tests want them, a reader wants a sentence."""
+    def show(self, drawing: Drawing, values: dict[str, float | None], acknowledged: float) -> None:
+        """Show another drawing, in one message.
 
-    def show(self, drawing: Drawing, values: dict[str, float | None], answered: float) -> None:
-        """Show a drawing in place of the one before, in one message.
-
-        `values` are those that can be changed in it, `answered` the number of the last edits that
-        it has in it.
+        `values` are those that can be changed in it, `acknowledged` is the id of the last edits
+        that it includes.
         """
         with self.hold_sync():
             self.svg = svg.markup(drawing.page)
             self.alt = drawing.alt
             self.values = values
-            self.answered = answered
+            self.acknowledged = acknowledged
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Show an exception above the drawing, where its cause was; clear it when all goes well.
+        """Show an exception above the drawing; without one, clear the last.
 
-        A front end keeps what a callback raises in a log that nobody opens.
+        The front end would write an exception of a callback only to its log.
         """
         try:
             yield
         except Exception as error:
-            if self.raises:
-                raise
             self.error = {"message": str(error), "traceback": traceback.format_exc()}
         else:
             self.error = NO_ERROR

@@ -1,6 +1,6 @@
 """A live drawing on a page of its own: the module as it ships, with an explorer as its kernel.
 
-No Jupyter: a message goes straight from the page to the explorer, and what changed goes back.
+Without Jupyter: messages go directly from the page to the explorer and back.
 """
 
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from playwright.sync_api import Locator, Page
 from sftviz.explorers.base import Explorer
 from sftviz.live.widget import LiveDrawing
 
-# What the kernel says; what hands have set goes the other way.
+# The traits that the kernel writes or restores; `edits` are written by the page alone.
 SHARED = (
     *("svg", "alt", "actions", "values", "limits"),
-    *("answered", "loads", "selected", "columns", "error"),
+    *("acknowledged", "generation", "selected", "columns", "error"),
 )
 
-# What stands around a drawing in a notebook: controls above it, a notebook that listens for keys.
+# The surroundings of a drawing in a notebook: controls above it, a notebook that listens for keys.
 PAGE = """
 <body data-jp-theme-light="true">
 <style>body { margin: 0; } .widget-slider { display: flex; gap: 1em; }</style>
@@ -33,17 +33,17 @@ EXPLORER = """
 </div>
 """
 SCRIPT = """
-// What a notebook hears of: JupyterLab after the explorer, Notebook 7 before it. Both leave alone
-// what is marked for it.
-window.heard = [];
-const hear = (event) =>
-  event.target.closest("[data-lm-suppress-shortcuts]") || heard.push(event.key);
-document.addEventListener("keydown", hear, { capture: true });
-// Others do not know the mark.
-document.addEventListener("keydown", (event) => heard.push(event.key));
+// The keys that reach a notebook: Notebook 7 listens before the explorer, JupyterLab after it. Both
+// ignore elements with the attribute.
+window.received = [];
+const receive = (event) =>
+  event.target.closest("[data-lm-suppress-shortcuts]") || received.push(event.key);
+document.addEventListener("keydown", receive, { capture: true });
+// Other listeners do not know the attribute.
+document.addEventListener("keydown", (event) => received.push(event.key));
 
-// As the front end's model: one message is under way at a time, and of what changes meanwhile only
-// the last is sent; until then the kernel's word on it is old, and ignored.
+// Like the front end's model: one message is sent at a time. Of later changes of a trait only the
+// last is sent, and until then the kernel's values of it are ignored as out of date.
 window.Model = class {
   listeners = []; unsent = {}; isWaiting = false; isDead = false;
   constructor(state, kernel) { Object.assign(this, { state, kernel }); }
@@ -88,7 +88,7 @@ window.show = async (model, explorer, code) => {
 
 @dataclass
 class Alone:
-    """A drawing shown on a page. `messages` are those that its front end has sent."""
+    """A drawing shown on a page. `messages` are those that the page has sent."""
 
     page: Page
     explorer: Explorer
@@ -102,7 +102,7 @@ class Alone:
 
     @property
     def linked(self) -> set[str]:
-        """What is lit up, by key; a stage by its number."""
+        """What is marked as linked, by key; a stage by its number."""
         return set(
             self.place.locator(".linked").evaluate_all(
                 "all => all.map(one => one.dataset.key ?? one.textContent)"
@@ -111,23 +111,23 @@ class Alone:
 
     @property
     def edits(self) -> list[dict]:
-        """What hands have set, a message at a time."""
+        """The values that were changed on the page, one dictionary per message."""
         edits = [message["edits"]["values"] for message in self.messages if "edits" in message]
-        return [values for values in edits if values]  # a page forgets what was answered
+        return [values for values in edits if values]  # none: acknowledged edits were dropped
 
     def push(self) -> None:
         """Send the page the state of the kernel, as it is after a change from elsewhere."""
         self.page.evaluate(f"state => {self.name}.take(state)", self.state())
 
     def settled(self) -> None:
-        """Wait until the front end has nothing more to say."""
+        """Wait until the page has nothing more to send."""
         self.page.wait_for_function(
             f"{self.name}.get('columns') > 0 && !{self.name}.isWaiting"
             f" && !Object.keys({self.name}.unsent).length"
         )
 
-    def hear(self, message: dict) -> list[dict]:
-        """Take a message from the page; what the kernel sends thereupon, message by message."""
+    def receive(self, message: dict) -> list[dict]:
+        """Pass a message from the page to the explorer, and return the messages it sends back."""
         self.messages.append(message)
         live, news = self.explorer.live, []
         live._send = lambda message, buffers=None: news.append(message)
@@ -140,7 +140,7 @@ class Alone:
 
 
 def prepare(page: Page) -> None:
-    """Make a page into a notebook that drawings can be shown in."""
+    """Make a page that drawings can be shown in, like a notebook."""
     page.set_content(PAGE)
     page.add_style_tag(content=LiveDrawing._css)
     page.add_script_tag(content=SCRIPT)
@@ -150,7 +150,7 @@ def show(page: Page, explorer: Explorer, code: str) -> Alone:
     """Show an explorer's drawing below what the page shows already."""
     count = page.locator(".drawing").count()
     alone = Alone(page, explorer, page.locator(".drawing").nth(count), f"model{count}")
-    page.expose_function(f"kernel{count}", alone.hear)
+    page.expose_function(f"kernel{count}", alone.receive)
     page.evaluate(
         f"""async ([state, explorer, code]) => {{
             window.model{count} = new Model(state, kernel{count});

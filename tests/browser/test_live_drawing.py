@@ -1,4 +1,4 @@
-"""What the drawing does under a hand, on a page of its own; `test_step_explorer` is in Jupyter."""
+"""The live drawing on a page of its own, without Jupyter; `test_step_explorer` is in Jupyter."""
 
 import re
 
@@ -16,13 +16,13 @@ from .alone import Alone, prepare, show
 TOKEN = {f"{name}[0,2]" for name in ("policy_log_probs", "response_mask", "masked_log_probs")} | {
     "grad[0,2]",
     "tokens[0,2]",
-}  # what a picture shows of one token
+}  # everything about one token
 ROW = {"masked_log_probs[0,:]", "response_mask[0,:]"}  # the sums that it is part of
 
 
 @pytest.fixture
 def put(page):
-    """Show explorers on a page, on which nothing may go wrong unheard."""
+    """Show explorers on a page; fail if there is an error on the page."""
     errors = []
     page.on("pageerror", lambda error: errors.append(error.message))
     prepare(page)
@@ -32,7 +32,7 @@ def put(page):
 
 @pytest.fixture
 def clock(page):
-    """The page's time, which only passes when it is told to."""
+    """The page's time, which passes only in `run_for`."""
     page.clock.install(time=0)
     page.clock.pause_at(1)
     return page.clock
@@ -40,7 +40,7 @@ def clock(page):
 
 @pytest.fixture
 def live(put) -> Alone:
-    """The worked example, to be touched."""
+    """The worked example."""
     return put()
 
 
@@ -51,7 +51,7 @@ def centre(live: Alone, key: str) -> tuple[float, float]:
 
 
 def drag(live: Alone, key: str, *offsets: float) -> None:
-    """Press on a cell, move up or down to each of the offsets, let go."""
+    """Press on a cell, move up or down to each of the offsets, release."""
     mouse = live.page.mouse
     x, y = centre(live, key)
     mouse.move(x, y)
@@ -61,7 +61,7 @@ def drag(live: Alone, key: str, *offsets: float) -> None:
     mouse.up()
 
 
-# By hand
+# Pointer
 
 
 def test_a_click_toggles_a_mask_bit(live):
@@ -75,18 +75,18 @@ def test_a_click_toggles_a_mask_bit(live):
     assert live.explorer.response_mask.tolist() == [[1, 1, 0, 1], [1, 1, 1, 1]]
 
 
-def test_a_drag_across_paints_all_that_lies_on_its_way(live):
+def test_a_drag_across_paints_all_cells_on_its_way(live):
     mouse = live.page.mouse
     mouse.move(*centre(live, "response_mask[0,0]"))
     mouse.down()
     expect(live.cell("num_tokens")).to_have_text("6")
-    mouse.move(*centre(live, "response_mask[0,3]"))  # in one jump, as a quick hand does
+    mouse.move(*centre(live, "response_mask[0,3]"))  # in one jump, like a fast pointer
     expect(live.cell("num_tokens")).to_have_text("4")
     mouse.move(*centre(live, "response_mask[1,3]"))
-    mouse.move(*centre(live, "policy_log_probs[1,3]"))  # on to where there is nothing to paint
+    mouse.move(*centre(live, "policy_log_probs[1,3]"))  # nothing to paint there
     mouse.move(5000, 5000)
     mouse.up()
-    mouse.move(*centre(live, "response_mask[1,0]"))  # let go: no more painting
+    mouse.move(*centre(live, "response_mask[1,0]"))  # released: no more painting
     live.settled()
     assert live.explorer.response_mask.tolist() == [[0, 0, 0, 0], [1, 1, 1, 0]]
     assert live.explorer.policy_log_probs[1, 3] == -0.5
@@ -102,7 +102,7 @@ def test_a_drag_up_and_down_moves_a_log_prob(live):
     assert live.page.evaluate("getSelection().toString()") == ""
 
 
-def test_a_click_with_a_trembling_hand_moves_nothing(put):
+def test_a_click_with_a_small_movement_changes_nothing(put):
     live = put(StepExplorer([[-0.12345, -1.0]]))
     drag(live, "policy_log_probs[0,0]", 0, 1, -2, 3, 0)
     live.page.mouse.move(0, 0)
@@ -112,13 +112,13 @@ def test_a_click_with_a_trembling_hand_moves_nothing(put):
     assert live.explorer.selected == (0, 0)
 
 
-def test_another_button_than_the_main_one_does_nothing(live):
+def test_only_the_main_button_does_anything(live):
     live.cell("response_mask[0,0]").click(button="right")
     live.settled()
     assert live.edits == []
 
 
-def test_what_is_only_computed_can_be_gone_to_but_not_changed(live):
+def test_a_computed_value_can_be_selected_but_not_changed(live):
     live.cell("grad[0,1]").click()
     expect(live.cell("grad[0,1]")).to_be_focused()
     live.page.keyboard.press("Space")
@@ -130,7 +130,7 @@ def test_what_is_only_computed_can_be_gone_to_but_not_changed(live):
 
 
 @pytest.mark.browser_context_args(has_touch=True)
-def test_a_finger_does_what_a_mouse_does(live):
+def test_touch_works_like_a_mouse(live):
     finger = live.page.context.new_cdp_session(live.page)
 
     def touch(kind, *points):
@@ -153,10 +153,10 @@ def test_a_finger_does_what_a_mouse_does(live):
         touch("touchMove", (x, y + down))
     touch("touchEnd")
     expect(live.cell("policy_log_probs[1,3]")).to_have_text("−1.5")
-    assert live.page.evaluate("scrollY") == 0  # the page has stayed where it was
+    assert live.page.evaluate("scrollY") == 0  # the page did not scroll
 
 
-# By keys
+# Keys
 
 
 def test_the_picture_is_one_tab_stop(live):
@@ -167,12 +167,12 @@ def test_the_picture_is_one_tab_stop(live):
     expect(live.cell("policy_log_probs[0,1]")).to_be_focused()
     live.page.keyboard.press("Tab")
     expect(live.page.locator("#after")).to_be_focused()
-    live.page.keyboard.press("Shift+Tab")  # back to where one was
+    live.page.keyboard.press("Shift+Tab")  # to the same cell
     expect(live.cell("policy_log_probs[0,1]")).to_be_focused()
     assert live.place.locator("[tabindex='0']").count() == 1
 
 
-def test_arrows_home_and_end_go_from_cell_to_cell_as_they_lie_on_the_page(live):
+def test_arrows_home_and_end_go_from_cell_to_cell_by_position(live):
     live.cell("policy_log_probs[0,0]").focus()
     for keys, key in [
         ("ArrowLeft", "policy_log_probs[0,0]"),  # there is nothing further left
@@ -199,7 +199,7 @@ def test_space_and_enter_toggle(live):
     expect(live.cell("num_tokens")).to_have_text("8")
     live.page.keyboard.press("Enter")
     expect(live.cell("num_tokens")).to_have_text("7")
-    live.page.keyboard.press("+")  # which is for log-probs
+    live.page.keyboard.press("+")  # only for log-probs
     live.cell("policy_log_probs[0,2]").focus()
     live.page.keyboard.press("Space")
     live.settled()
@@ -216,7 +216,7 @@ def test_plus_and_minus_move_a_log_prob(live, keys, text):
     expect(live.cell("policy_log_probs[0,2]")).to_have_text(text)
 
 
-def test_a_log_prob_that_is_no_number_can_be_made_one(put):
+def test_an_infinite_log_prob_can_be_changed(put):
     live = put(StepExplorer([[-torch.inf, -1.0]]))
     live.cell("policy_log_probs[0,0]").focus()
     live.page.keyboard.press("+")
@@ -236,11 +236,11 @@ def test_a_burst_of_keys_ends_in_the_right_state(live):
     expect(live.cell("policy_log_probs[0,2]")).to_have_text("−4.8")
     live.settled()
     assert live.explorer.policy_log_probs[0, 2] == torch.tensor(-4.8)
-    assert len(live.edits) < 10  # of a burst only the last need arrive
+    assert len(live.edits) < 10  # messages in between are skipped
 
 
-def test_a_hand_quicker_than_the_kernel_starts_from_what_it_set_last(live):
-    """The third press comes when the first is answered and the second is not yet sent."""
+def test_a_change_before_the_acknowledgement_starts_from_the_last_edit(live):
+    """The third press comes when the first is acknowledged and the second is not yet sent."""
     live.cell("policy_log_probs[0,2]").focus()
     live.page.evaluate(
         """async () => {
@@ -249,7 +249,7 @@ def test_a_hand_quicker_than_the_kernel_starts_from_what_it_set_last(live):
             let pictures = 0;
             model0.on("change:svg", () => ++pictures === 1 && press());
             press();
-            await null; // what one event brings is one message
+            await null; // the end of one event's message
             press();
         }"""
     )
@@ -258,7 +258,7 @@ def test_a_hand_quicker_than_the_kernel_starts_from_what_it_set_last(live):
 
 
 @pytest.mark.parametrize("modifier", ["Control", "Alt", "Meta"])
-def test_a_key_with_a_modifier_is_somebody_elses(live, modifier):
+def test_keys_with_a_modifier_do_nothing(live, modifier):
     live.cell("policy_log_probs[0,2]").focus()
     live.page.keyboard.press(f"{modifier}+-")
     live.page.keyboard.press(f"{modifier}+ArrowRight")
@@ -267,7 +267,7 @@ def test_a_key_with_a_modifier_is_somebody_elses(live, modifier):
     assert [list(edit) for edit in live.edits] == [["policy_log_probs[0,2]"]]
 
 
-def test_a_hand_paints_in_one_picture_only(put):
+def test_a_drag_paints_in_one_picture_only(put):
     one, other = put(StepExplorer([[-1.0, -2.0]])), put(StepExplorer([[-1.0, -2.0]]))
     one.page.set_viewport_size({"width": 1280, "height": 2600})  # all of both
     one.page.mouse.move(*centre(one, "response_mask[0,0]"))
@@ -306,8 +306,8 @@ def test_a_click_is_one_message(live):
     assert message["selected"] == "response_mask[0,2]"
 
 
-def test_what_was_set_before_a_reset_does_not_come_back_after_it(live):
-    """The first press is under way, the second one waits, and a button is quicker than that."""
+def test_edits_from_before_a_reset_are_ignored_after_it(live):
+    """The reset comes when the first press was sent and the second is not yet sent."""
     take = live.explorer._take_edits
 
     def reset_first(change):
@@ -336,7 +336,7 @@ def test_what_was_set_before_a_reset_does_not_come_back_after_it(live):
     expect(log_prob).to_have_text("−0.9")
 
 
-def test_what_was_set_in_a_picture_that_is_gone_does_not_go_with_what_is_set_in_the_next(live):
+def test_edits_of_an_earlier_generation_are_not_sent_with_those_of_the_next(live):
     live.page.evaluate("model0.isWaiting = true")
     live.cell("response_mask[0,0]").click()
     live.explorer.load(PRESETS["padding"])
@@ -348,8 +348,8 @@ def test_what_was_set_in_a_picture_that_is_gone_does_not_go_with_what_is_set_in_
     assert live.edits == [{"response_mask[0,4]": 0}]
 
 
-def test_a_hand_is_followed_in_a_window_without_focus(live):
-    """Which hears nothing of what is focused in it: another one is in front."""
+def test_clicks_drags_and_keys_work_in_a_window_without_focus(live):
+    """Such a window has no focusin events."""
     live.page.evaluate(
         "addEventListener('focusin', event => event.stopImmediatePropagation(), { capture: true })"
     )
@@ -371,17 +371,17 @@ def test_no_key_pressed_inside_reaches_the_notebook(live):
         place.focus()
         for key in keys:
             live.page.keyboard.press(key)
-    assert live.page.evaluate("heard") == []
+    assert live.page.evaluate("received") == []
     live.page.locator("#before").focus()
     live.page.keyboard.press("b")
-    assert live.page.evaluate("heard") == ["b", "b"]
+    assert live.page.evaluate("received") == ["b", "b"]
 
 
-def test_the_application_keeps_its_own_keys(live):
+def test_shortcuts_of_the_application_reach_it(live):
     live.cell("grad[0,0]").focus()
     live.page.evaluate("addEventListener('keydown', (event) => event.preventDefault())")
     live.page.keyboard.press("Control+s")
-    assert live.page.evaluate("heard") == ["s", "s"]
+    assert live.page.evaluate("received") == ["s", "s"]
     assert live.edits == []
 
 
@@ -390,19 +390,19 @@ def test_the_application_keeps_its_own_keys(live):
 
 @pytest.mark.parametrize("name", ["policy_log_probs", "response_mask", "masked_log_probs", "grad"])
 @pytest.mark.parametrize("how", ["hover", "focus"])
-def test_a_token_lights_up_wherever_it_appears_and_its_stages(live, name, how):
+def test_a_token_is_linked_wherever_it_appears_and_with_its_stages(live, name, how):
     getattr(live.cell(f"{name}[0,2]"), how)()
-    field = {name}  # the words that name what it is an entry of
+    field = {name}  # the words that name the quantity
     assert live.linked == TOKEN | ROW | field | {"0", "1", "2", "5"}
 
 
-def test_a_row_sum_lights_up_its_row(live):
+def test_a_row_sum_is_linked_with_its_row(live):
     live.place.locator('[data-key="masked_log_probs[1,:]"]').first.hover()
     assert live.linked >= {f"{name}[1,{i}]" for name in ("grad", "response_mask") for i in range(4)}
     assert not any("[0," in key for key in live.linked)
 
 
-def test_a_word_of_code_or_formula_lights_up_its_quantity(live):
+def test_a_word_of_code_or_formula_is_linked_with_its_quantity(live):
     live.place.locator('[data-key="gradient_accumulation_steps"] text', has_text="G").first.hover()
     assert live.linked == {"gradient_accumulation_steps", "0", "3", "4", "5"}
     live.place.locator('[data-key="response_mask"]', has_text="response_mask").last.hover()
@@ -410,7 +410,7 @@ def test_a_word_of_code_or_formula_lights_up_its_quantity(live):
     assert "grad[1,3]" not in live.linked
 
 
-def test_when_the_pointer_leaves_what_has_focus_is_lit_again(live):
+def test_when_the_pointer_leaves_the_focused_cell_is_linked_again(live):
     live.cell("grad[0,2]").focus()
     linked = live.linked
     live.cell("masked_sum").hover()
@@ -430,7 +430,7 @@ def test_linking_needs_no_kernel(live):
     assert "grad[1,1]" in live.linked
 
 
-def test_an_entry_belongs_to_its_token_and_not_to_its_neighbours(put):
+def test_an_entry_is_linked_with_its_token_but_not_with_other_entries(put):
     live = put(LogitsExplorer())
     live.cell("logits[0,2,1]").hover()
     token = {"policy_log_probs[0,2]", "response_mask[0,2]", "labels[0,2]", "grad[0,2]"}
@@ -451,7 +451,7 @@ def test_an_entry_belongs_to_its_token_and_not_to_its_neighbours(put):
 # New drawings
 
 
-def test_a_new_drawing_keeps_focus_selection_and_light(live):
+def test_a_new_drawing_keeps_focus_selection_and_links(live):
     live.cell("response_mask[0,2]").click()
     live.cell("grad[0,1]").hover()
     linked = live.linked
@@ -465,7 +465,7 @@ def test_a_new_drawing_keeps_focus_selection_and_light(live):
     assert live.explorer.selected == (0, 2)
 
 
-def test_a_new_drawing_takes_the_focus_from_nobody(live):
+def test_a_new_drawing_does_not_take_the_focus(live):
     live.cell("grad[0,1]").focus()
     live.page.locator("input").focus()
     live.explorer.gradient_accumulation_steps = 4
@@ -474,7 +474,7 @@ def test_a_new_drawing_takes_the_focus_from_nobody(live):
     expect(live.page.locator("input")).to_be_focused()
 
 
-def test_where_the_cell_in_focus_is_gone_another_can_be_reached(live):
+def test_if_the_focused_cell_is_gone_another_gets_the_focus(live):
     live.cell("policy_log_probs[1,3]").focus()
     live.explorer.load(PRESETS["all masked"])  # three tokens a row
     live.push()
@@ -482,7 +482,7 @@ def test_where_the_cell_in_focus_is_gone_another_can_be_reached(live):
 
 
 def lit(live):
-    """What shows that it changed, by key."""
+    """What is highlighted as changed, by key."""
     colour = f"rgb({', '.join(str(byte) for byte in bytes.fromhex(paint('lit', 'light').ink[1:]))})"
     return set(
         live.place.locator("[data-key] > text").evaluate_all(
@@ -495,7 +495,7 @@ def lit(live):
 
 
 def fading(live):
-    """What is moving in the picture, by key."""
+    """What is fading back, by key."""
     return set(
         live.place.evaluate(
             """place => place.getAnimations({ subtree: true })
@@ -504,7 +504,7 @@ def fading(live):
     )
 
 
-def test_what_changed_is_lit_until_the_hand_rests_and_nothing_else(clock, put):
+def test_only_changed_values_are_highlighted_and_fade_when_changes_stop(clock, put):
     live = put()
     assert lit(live) == set()
     live.explorer.gradient_accumulation_steps = 4
@@ -521,7 +521,7 @@ def test_what_changed_is_lit_until_the_hand_rests_and_nothing_else(clock, put):
     assert lit(live) == changed and fading(live) == set()
     browser = live.page.context.new_cdp_session(live.page)
     browser.send("Animation.enable")
-    browser.send("Animation.setPlaybackRate", {"playbackRate": 0})  # a look takes time
+    browser.send("Animation.setPlaybackRate", {"playbackRate": 0})  # pause, to have time to look
     clock.run_for(300)
     assert fading(live) == changed
     browser.send("Animation.setPlaybackRate", {"playbackRate": 1})
@@ -532,7 +532,7 @@ def test_what_changed_is_lit_until_the_hand_rests_and_nothing_else(clock, put):
     assert lit(live) == fading(live) == set()
 
 
-def test_another_entry_in_the_readout_is_no_change(put):
+def test_another_entry_in_the_readout_is_not_a_change(put):
     live = put(LogitsExplorer())
     live.cell("logits[0,1,2]").click()
     readout = live.place.locator('[data-key="logits_grad[0,1,2]"]:not(:has(> rect))').last
@@ -540,7 +540,7 @@ def test_another_entry_in_the_readout_is_no_change(put):
     assert lit(live) == set()
 
 
-def test_nothing_flashes_where_motion_is_not_wanted(live):
+def test_with_reduced_motion_nothing_is_highlighted(live):
     live.page.emulate_media(reduced_motion="reduce")
     live.explorer.gradient_accumulation_steps = 4
     live.push()
@@ -550,7 +550,7 @@ def test_nothing_flashes_where_motion_is_not_wanted(live):
     assert fading(live) == set()
 
 
-def test_another_width_flashes_nothing_and_is_no_news(clock, put, page):
+def test_another_width_highlights_and_announces_nothing(clock, put, page):
     live = put()
     columns = live.explorer.live.columns
     page.set_viewport_size({"width": 600, "height": 700})
@@ -562,7 +562,7 @@ def test_another_width_flashes_nothing_and_is_no_news(clock, put, page):
     expect(live.place.get_by_role("status")).to_have_text("")
 
 
-# Said to those who do not see
+# Screen readers
 
 
 def test_every_cell_has_a_name(live):
@@ -579,7 +579,7 @@ def test_every_cell_has_a_name(live):
         expect(live.cell(key)).to_have_accessible_name(name)
 
 
-def test_what_is_no_tokens_is_said_by_row_and_column(put):
+def test_cells_that_are_not_tokens_are_named_by_row_and_column(put):
     live = put(AccumulationExplorer())
     expect(live.cell("grad_1[1,0]")).to_have_accessible_name(re.compile("^row 2, column 1, grad 1"))
 
@@ -601,10 +601,10 @@ def test_a_settled_change_is_announced_once(clock, put, page):
     status = live.place.get_by_role("status")
     page.evaluate(
         """() => {
-            window.said = [];
+            window.announced = [];
             const node = document.querySelector("[role=status]");
-            const hear = new MutationObserver(() => said.push(node.textContent));
-            hear.observe(node, { childList: true });
+            const mutations = new MutationObserver(() => announced.push(node.textContent));
+            mutations.observe(node, { childList: true });
         }"""
     )
     clock.run_for(5000)
@@ -617,11 +617,11 @@ def test_a_settled_change_is_announced_once(clock, put, page):
     clock.run_for(1000)
     expect(status).to_have_text(live.explorer.drawing.alt)
     clock.run_for(5000)
-    assert page.evaluate("said") == [live.explorer.drawing.alt]
+    assert page.evaluate("announced") == [live.explorer.drawing.alt]
     assert "masked_sum −3.3" in live.explorer.drawing.alt
 
 
-def test_only_where_the_reader_is_a_change_is_announced(clock, put):
+def test_a_change_is_announced_only_in_the_explorer_with_focus(clock, put):
     here = put()
     there = put(here.explorer)
     here.cell("response_mask[0,0]").click()
@@ -639,7 +639,7 @@ def test_only_where_the_reader_is_a_change_is_announced(clock, put):
     assert here.explorer.drawing.alt != here.place.get_by_role("status").text_content()
 
 
-def test_a_change_that_is_taken_back_is_no_news(clock, put):
+def test_a_change_that_is_undone_is_not_announced(clock, put):
     live = put()
     live.cell("response_mask[0,0]").click()
     expect(live.cell("num_tokens")).to_have_text("6")
@@ -649,18 +649,18 @@ def test_a_change_that_is_taken_back_is_no_news(clock, put):
     expect(live.place.get_by_role("status")).to_have_text("")
 
 
-def test_sliders_are_called_what_their_label_says(live):
+def test_sliders_are_named_after_their_label(live):
     slider = live.page.get_by_role("slider")
     expect(slider).to_have_accessible_name("G")
     live.page.evaluate("document.querySelector('label').textContent = 'log-prob of row 1'")
     expect(slider).to_have_accessible_name("log-prob of row 1")
 
 
-def test_what_is_refused_is_forgotten(live, monkeypatch):
-    def refuse(entries):
+def test_rejected_edits_are_dropped(live, monkeypatch):
+    def reject(entries):
         raise ValueError("Not now.")
 
-    monkeypatch.setattr(live.explorer, "edit", refuse)
+    monkeypatch.setattr(live.explorer, "edit", reject)
     live.cell("policy_log_probs[0,2]").focus()
     live.page.keyboard.press("-")
     expect(live.place.get_by_role("alert")).to_contain_text("Not now.")
@@ -671,7 +671,7 @@ def test_what_is_refused_is_forgotten(live, monkeypatch):
     expect(live.place.get_by_role("alert")).to_be_hidden()
 
 
-def test_an_error_is_said_in_one_sentence_and_ages_the_picture(live):
+def test_an_error_is_shown_as_a_sentence_and_marks_the_picture_as_stale(live):
     alert = live.place.locator("[role=alert]")
     picture = live.place.locator(".sftviz-picture")
     expect(alert).to_be_hidden()
@@ -690,11 +690,11 @@ def test_an_error_is_said_in_one_sentence_and_ages_the_picture(live):
     expect(picture).to_have_class("sftviz-picture")
 
 
-def test_a_kernel_that_does_not_answer_is_told_of_until_it_does(clock, put):
+def test_a_kernel_that_does_not_answer_is_reported_until_it_does(clock, put):
     live = put()
     alert, picture = live.place.locator("[role=alert]"), live.place.locator(".sftviz-picture")
-    live.page.evaluate("model0.isWaiting = true")  # nothing gets through
-    live.cell("grad[0,1]").click()  # which asks for nothing
+    live.page.evaluate("model0.isWaiting = true")  # nothing is sent
+    live.cell("grad[0,1]").click()  # no edit
     clock.run_for(10_000)
     expect(alert).to_be_hidden()
     live.cell("response_mask[0,2]").click()
@@ -718,15 +718,15 @@ def test_a_kernel_that_does_not_answer_is_told_of_until_it_does(clock, put):
     expect(alert).to_be_hidden()
 
 
-def test_what_a_message_holds_is_text_and_never_markup(live):
-    markup = "<img src=x onerror='heard.push(1)'>"
+def test_an_error_message_is_shown_as_text_not_as_markup(live):
+    markup = "<img src=x onerror='received.push(1)'>"
     live.explorer.live.error = {"message": markup, "traceback": markup}
     live.push()
     expect(live.place.locator("[role=alert] p")).to_have_text(markup)
     assert live.place.locator("[role=alert] img").count() == 0
 
 
-# Whatever is shown
+# Unusual contents
 
 
 def test_hostile_tokens_stay_tokens(put, hostile):
@@ -737,7 +737,7 @@ def test_hostile_tokens_stay_tokens(put, hostile):
     expect(live.cell("num_tokens")).to_have_text("11")
 
 
-def test_what_is_no_number_can_be_made_one(put):
+def test_a_nan_can_be_changed(put):
     live = put(StepExplorer([[float("nan"), -0.3]], [[0, 1]]))
     nan = live.cell("policy_log_probs[0,0]")
     expect(nan).to_have_accessible_name("row 1, token 1, log-prob nan, masked")
@@ -746,7 +746,7 @@ def test_what_is_no_number_can_be_made_one(put):
     expect(nan).to_have_text("−0.1")
 
 
-def test_a_fixed_picture_can_be_read_by_keys_but_not_changed(put):
+def test_without_controls_cells_can_be_selected_but_not_changed(put):
     live = put(StepExplorer(controls=()))
     live.page.locator("input").focus()
     live.page.keyboard.press("Tab")
@@ -760,7 +760,7 @@ def test_a_fixed_picture_can_be_read_by_keys_but_not_changed(put):
     assert live.place.locator("[data-action]").count() == 0
 
 
-def test_of_a_large_batch_as_much_is_drawn_as_fits(put):
+def test_only_part_of_a_large_batch_is_drawn(put):
     live = put(StepExplorer(-torch.rand(64, 1024), (torch.rand(64, 1024) > 0.5).float()))
     assert live.place.locator("[data-key]").count() < 1000
     live.cell("policy_log_probs[63,1023]").focus()
@@ -769,27 +769,27 @@ def test_of_a_large_batch_as_much_is_drawn_as_fits(put):
     assert [set(edit) for edit in live.edits] == [{"policy_log_probs[63,1023]"}]
 
 
-def test_a_narrow_page_scrolls_the_picture_and_cuts_nothing_off(put, page):
+def test_a_picture_wider_than_the_page_can_be_scrolled(put, page):
     page.set_viewport_size({"width": 360, "height": 640})
     live = put()
     picture = live.place.locator(".sftviz-picture")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert picture.evaluate("node => node.scrollWidth > node.clientWidth")
     live.cell("normalize_constant").focus()
-    page.keyboard.press("ArrowDown")  # whatever one goes to comes into view
+    page.keyboard.press("ArrowDown")  # a selected cell scrolls into view
     box = live.cell("num_tokens").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 360
 
 
-def test_while_it_is_hidden_it_keeps_its_width(live):
+def test_a_hidden_drawing_keeps_its_width(live):
     columns = live.explorer.live.columns
     live.place.evaluate("place => place.parentNode.style.display = 'none'")
     live.page.evaluate("() => new Promise(done => new ResizeObserver(done).observe(document.body))")
     live.place.evaluate("place => place.parentNode.style.display = ''")
     live.page.evaluate("() => new Promise(done => new ResizeObserver(done).observe(document.body))")
     live.settled()
-    told = [message["columns"] for message in live.messages if "columns" in message]
-    assert set(told) == {columns}
+    reported = [message["columns"] for message in live.messages if "columns" in message]
+    assert set(reported) == {columns}
 
 
 def test_colours_follow_the_theme_at_once(live):
@@ -806,7 +806,7 @@ def test_colours_follow_the_theme_at_once(live):
     assert all(a != b for a, b in zip(light, dark, strict=True))
 
 
-# Together
+# Several drawings
 
 
 def test_explorers_on_one_page_do_not_disturb_each_other(put):
@@ -821,8 +821,8 @@ def test_explorers_on_one_page_do_not_disturb_each_other(put):
     assert one.edits == []
 
 
-def test_two_pages_of_one_explorer_hear_of_each_other(put):
-    """And neither comes back with what it set before the other did."""
+def test_two_pages_of_one_explorer_show_each_others_changes(put):
+    """And neither sends its earlier edits again."""
     here = put()
     there = put(here.explorer)
     log_prob, bit = "policy_log_probs[0,2]", "response_mask[0,2]"
@@ -866,20 +866,20 @@ def test_two_views_of_one_explorer_show_the_same_and_each_keeps_its_focus(live):
                 cell.focus();
                 cell.dispatchEvent(new KeyboardEvent("keydown", { key: " ", bubbles: true }));
             };
-            press(".drawing", 1); // which the kernel hears of
-            press(".drawing", 2); // and only then of what follows
+            press(".drawing", 1); // sent at once
+            press(".drawing", 2); // sent afterwards, with the next
             press(".second", 1);
         }"""
     )
     expect(live.cell("num_tokens")).to_have_text("6")
     expect(live.cell("response_mask[0,1]")).to_have_text("1")
     expect(live.cell("response_mask[0,2]")).to_have_text("0")
-    assert live.page.evaluate("heard") == []
+    assert live.page.evaluate("received") == []
 
 
-def test_a_drawing_that_is_gone_leaves_nothing_behind(clock, put, page):
+def test_a_removed_drawing_leaves_nothing_behind(clock, put, page):
     live = put()
-    live.cell("response_mask[0,2]").click()  # something is left to be announced
+    live.cell("response_mask[0,2]").click()  # an announcement is pending
     expect(live.cell("num_tokens")).to_have_text("8")
     page.evaluate("dispose0()")
     assert page.evaluate("model0.listeners") == []
@@ -888,7 +888,7 @@ def test_a_drawing_that_is_gone_leaves_nothing_behind(clock, put, page):
     expect(live.place.get_by_role("status")).to_have_text("")
     page.locator("input").focus()
     page.keyboard.press("b")
-    assert page.evaluate("heard") == ["b", "b"]
+    assert page.evaluate("received") == ["b", "b"]
     sent = len(live.messages)
     page.set_viewport_size({"width": 500, "height": 500})
     page.evaluate("document.querySelector('label').textContent = 'another'")
