@@ -1,8 +1,8 @@
-"""What G microbatches make of a gradient, under the rules that people divide by.
+"""The gradient of a window of G microbatches under a scaling rule, and of the full batch.
 
-Every rule is run: each microbatch goes through a model and `backward()`, and what is recorded is
-what torch has in `.grad` afterwards. Beside it stands the gradient of the same rows as one batch,
-in one backward pass, which is what accumulation is meant to come to. Needs torch alone.
+Every rule is run: each microbatch goes through a model and `backward()`, and `.grad` is recorded
+after it. For comparison, the gradient of the same rows as one batch is computed in one backward
+pass: accumulation should give the same. Needs torch alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,25 +27,25 @@ from sftviz.rules import (
 )
 from sftviz.step import masked_normalize, sft_microbatch_train_step
 from sftviz.tokens import TokenBatch
-from sftviz.validate import check_constant
+from sftviz.validate import check_constant, check_count
 
 
 @dataclass(frozen=True, eq=False)
 class MicrobatchRecord:
-    """One microbatch of a window: what it put in, and what torch held afterwards."""
+    """One microbatch of a window: what it added to `.grad`, and `.grad` afterwards."""
 
     index: int
     num_tokens: int
     masked_sum: Tensor  # ()
-    divisor: int
-    scaled_loss: Tensor  # (), what backward() was called on
-    microbatch_grad: Gradient  # what this backward() brought
+    divisor: float
+    scaled_loss: Tensor  # (), backward() was called on it
+    microbatch_grad: Gradient  # what its backward() added
     grad: Gradient  # .grad after it
 
 
 @dataclass(frozen=True, eq=False)
 class AccumulationTrace:
-    """What one window left behind, tick by tick, and the full-batch gradient beside it."""
+    """One window under one rule, microbatch by microbatch, and the full-batch gradient."""
 
     scaling: Scaling
     gradient_accumulation_steps: int
@@ -53,26 +53,26 @@ class AccumulationTrace:
     num_tokens: int  # response tokens of the window
     microbatches: tuple[MicrobatchRecord, ...]
     full_batch_grad: Gradient
-    leftover: Gradient | None  # what was in `.grad` before the window, had nobody cleared it
+    leftover: Gradient | None  # what was in `.grad` before the window, if not cleared
 
     @property
     def grad(self) -> Gradient:
-        """What the optimizer would step with."""
+        """The accumulated gradient: what the optimizer would use."""
         return self.microbatches[-1].grad
 
     @property
     def ratio(self) -> float:
-        """How much of the full-batch gradient there is in the accumulated one: 1 if all of it."""
+        """The length of the accumulated gradient relative to the full-batch gradient."""
         return ratio(self.grad, self.full_batch_grad)
 
     @property
     def cosine(self) -> float:
-        """1 if the accumulated gradient points where the full-batch gradient does."""
+        """1 if the accumulated gradient has the direction of the full-batch gradient."""
         return cosine(self.grad, self.full_batch_grad)
 
     @property
     def distance(self) -> float:
-        """How far the accumulated gradient is off, in lengths of the full-batch gradient."""
+        """The length of the difference of both, relative to the full-batch gradient."""
         return distance(self.grad, self.full_batch_grad)
 
 
@@ -86,21 +86,21 @@ def accumulate(
 ) -> AccumulationTrace:
     """Run a window of microbatches through a model, and record `.grad` after each.
 
-    All of it happens on a copy of the model, in evaluation mode: the caller's parameters, gradients
-    and buffers stay as they are, and dropout does not make each run another one.
+    It runs on a copy of the model, in evaluation mode: the caller's parameters, gradients and
+    buffers do not change, and dropout does not make runs differ.
 
     Args:
-        model: what `get_response_log_probs` takes, with parameters.
-        microbatches: those of one window, in order. They may differ in rows and length.
+        model: a torch module that `get_response_log_probs` accepts, with parameters.
+        microbatches: the microbatches of one window, in order. They may differ in rows and length.
         scaling: a rule, or the name of one in `SCALINGS` or `MISTAKEN_SCALINGS`.
         normalize_constant: divides every masked sum, also that of the full batch.
-        gradient_accumulation_steps: G. None: as many as there are microbatches. Where the data ran
-            out, a window has fewer microbatches than the G it is divided by.
-        leftover: what is in `.grad` when the window begins: the `grad` of another trace, if
+        gradient_accumulation_steps: G. None: the number of microbatches. At the end of the data, a
+            window can have fewer microbatches than G.
+        leftover: what is in `.grad` when the window begins: the `grad` of the trace before, if
             zero_grad was forgotten.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong type or value, or does not fit.
+        TypeError, ValueError: an argument has the wrong type or value, or does not fit.
 
     Example:
         >>> from sftviz.experiments.bigram import BigramModel, make_window
@@ -119,20 +119,16 @@ def accumulate(
     window_tokens = _check_window(microbatches)
     check_constant(normalize_constant)
     G = len(microbatches) if gradient_accumulation_steps is None else gradient_accumulation_steps
-    if type(G) is not int or len(microbatches) > G:
-        error = ValueError if type(G) is int else TypeError
-        raise error(
-            f"gradient_accumulation_steps must be an int of at least {len(microbatches)}, the "
-            f"number of microbatches, got {G!r}: a window has no more than G of them."
-        )
+    reason = "a window has at most G microbatches"
+    check_count("gradient_accumulation_steps", G, reason, least=len(microbatches))
     with torch.inference_mode(False), torch.enable_grad():
         copy, parameters = _copy(model, leftover)
-        brought: dict[str, Tensor] = {}
-        for name, parameter in parameters.items():  # sees what is about to be added to .grad
-            parameter.register_hook(lambda grad, name=name: brought.update({name: grad}))
+        added: dict[str, Tensor] = {}
+        for name, parameter in parameters.items():  # called before the gradient is added to .grad
+            parameter.register_hook(lambda grad, name=name: added.update({name: grad}))
         records = []
         for index, batch in enumerate(microbatches):
-            brought.clear()
+            added.clear()
             counts = Counts(len(batch.labels), G, batch.num_tokens, window_tokens)
             masked_sum, scaled_loss = _backward(copy, batch, scaling, counts, normalize_constant)
             records.append(
@@ -142,7 +138,7 @@ def accumulate(
                     masked_sum=masked_sum.detach(),
                     divisor=scaling.divisor(counts),
                     scaled_loss=scaled_loss.detach(),
-                    microbatch_grad=_record(parameters, brought),
+                    microbatch_grad=_record(parameters, added),
                     grad=_record(parameters),
                 )
             )
@@ -167,7 +163,7 @@ def _backward(
         )
         return metadata["masked_sum"], scaled_loss
     masked_sum = masked_normalize(tensor=log_probs, mask=batch.response_mask, normalize_constant=c)
-    # A tensor's division: 0/0 is NaN, as it is for who takes the mean of no tokens.
+    # A tensor's division: 0/0 is NaN, like the mean of no tokens.
     scaled_loss = -masked_sum / scaling.divisor(counts)
     scaled_loss.backward()
     return masked_sum, scaled_loss
@@ -183,9 +179,13 @@ def full_batch_gradient(
 
     Args:
         model: as for `accumulate`; a copy is used.
-        microbatches: whose rows make up the batch.
-        per: the mean over sequences of a sequence's sum, or the mean over response tokens.
+        microbatches: their rows are the batch.
+        per: "sequence": the mean over sequences of a sequence's sum; "token": the mean over
+            response tokens.
         normalize_constant: divides it.
+
+    Returns:
+        One tensor per parameter that requires grad, by its name.
 
     Example:
         >>> from sftviz.experiments.bigram import BigramModel, make_window
@@ -213,7 +213,7 @@ def full_batch_gradient(
 def _copy(
     model: nn.Module, leftover: Gradient | None = None
 ) -> tuple[nn.Module, dict[str, nn.Parameter]]:
-    """A copy to run on, and those of its parameters that are trained, with `.grad` as asked."""
+    """A copy of the model, and its parameters that require grad, with `leftover` in `.grad`."""
     model = deepcopy(model).eval()
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
@@ -221,11 +221,11 @@ def _copy(
     if not parameters:
         raise ValueError(
             "the model has no parameter that requires grad, so there is no gradient to accumulate: "
-            "call requires_grad_() on what is to be trained."
+            "call requires_grad_() on the parameters to train."
         )
     if leftover is not None and set(leftover) != set(parameters):
         raise ValueError(
-            f"leftover holds gradients of {', '.join(leftover) or 'nothing'}, but the model trains "
+            f"leftover has gradients of {', '.join(leftover) or 'nothing'}, but the parameters are "
             f"{', '.join(parameters)}: pass the grad of a trace of the same model."
         )
     for name, parameter in parameters.items():
@@ -236,7 +236,7 @@ def _copy(
 def _record(
     parameters: Mapping[str, nn.Parameter], found: Mapping[str, Tensor] | None = None
 ) -> Gradient:
-    """Copy what was found for each parameter, or else its `.grad`; 0 where there is nothing."""
+    """A copy of each parameter's entry in `found`, by default its `.grad`; 0 if there is none."""
     if found is None:
         found = {name: parameter.grad for name, parameter in parameters.items()}
     return {
@@ -248,7 +248,7 @@ def _record(
 
 
 def _one_batch(microbatches: Sequence[TokenBatch]) -> TokenBatch:
-    """All rows below one another, shorter ones filled up with token 0, which is masked."""
+    """All rows as one batch, shorter ones padded with token 0, which is masked."""
     S = max(batch.labels.shape[1] for batch in microbatches)
 
     def stacked(tensors: Sequence[Tensor]) -> Tensor:
@@ -262,11 +262,11 @@ def _one_batch(microbatches: Sequence[TokenBatch]) -> TokenBatch:
 
 
 def _check_window(microbatches: Sequence[TokenBatch]) -> int:
-    """Refuse a window that nothing can be learned from; return its number of response tokens."""
+    """Check that a window has a response token; return the number of its response tokens."""
     window_tokens = sum(batch.num_tokens for batch in microbatches)
     if window_tokens == 0:
         raise ValueError(
             f"the window has no response token, in {len(microbatches)} microbatches: "
-            "there is no gradient to compare; give it one at least."
+            "there is no gradient to compare; give at least one."
         )
     return window_tokens

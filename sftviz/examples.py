@@ -1,4 +1,4 @@
-"""Small batches that the course keeps coming back to."""
+"""The small batches of the course."""
 
 import torch
 
@@ -11,7 +11,7 @@ WORKED_EXAMPLE = StepInputs(
     policy_log_probs=torch.tensor([[-0.5, -0.3, -0.8, -0.2], [-0.4, -0.6, -0.3, -0.5]]),
     response_mask=torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]]),
     gradient_accumulation_steps=2,
-    # "Why?" is the user's turn in the middle of the model's: the one token that is masked.
+    # "Why?" is a turn of the user, between two turns of the model: the one masked token.
     tokens=(("Yes", ".", "Why?", "Because"), ("The", "sky", "is", "blue")),
 )
 

@@ -11,14 +11,15 @@ from sftviz.inputs import StepInputs
 
 
 def load_inputs(path: str | Path) -> StepInputs:
-    """Read a batch from `.json`, `.pt` or `.npz`, without executing anything that is in it.
+    """Read the arguments of a step from a `.json`, `.pt` or `.npz` file. No code in it is executed.
 
-    The file holds the fields of `StepInputs` by name: a JSON object, a dictionary saved by
+    The file contains the fields of `StepInputs` by name: a JSON object, a dictionary saved by
     `torch.save`, or the arrays of `numpy.savez`.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is of another kind, does not hold a batch, or would have to run code to.
+        TypeError, ValueError: it is of another kind, does not contain the arguments of a step, or
+            code would have to be executed to read it.
     """
     path = Path(path)
     match path.suffix.lower():
@@ -33,16 +34,16 @@ def load_inputs(path: str | Path) -> StepInputs:
                 f"a batch can't be read from {ending or 'a file without ending'!r}: "
                 "give a path that ends in .json, .pt or .npz."
             )
-    with path.open("rb"):  # what can't be opened is an OSError, whoever reads it
+    with path.open("rb"):  # a file that can't be opened is an OSError, whatever reads it
         pass
     try:
         content = read(path)
     except Exception as error:
         raise ValueError(
-            f"{path.name} is no {path.suffix} file of plain data ({type(error).__name__}): "
+            f"{path.name} is not a {path.suffix} file of plain data ({type(error).__name__}): "
             "write it with json.dump, torch.save or numpy.savez."
         ) from error
-    return _batch(path.name, content)
+    return _inputs(path.name, content)
 
 
 def _read_json(path: Path) -> object:
@@ -60,14 +61,14 @@ def _read_npz(path: Path) -> object:
         return {name: arrays[name].tolist() for name in arrays.files}
 
 
-def _batch(name: str, content: object) -> StepInputs:
+def _inputs(name: str, content: object) -> StepInputs:
     known = [field.name for field in fields(StepInputs)]
     if not isinstance(content, Mapping):
         raise ValueError(
-            f"{name} holds a {type(content).__name__}: give {', '.join(known)} by name."
+            f"{name} contains a {type(content).__name__}: give {', '.join(known)} by name."
         )
-    if strange := [key for key in content if key not in known]:
-        raise ValueError(f"{name} holds {strange[0]!r}, which is none of {', '.join(known)}.")
+    if unknown := [key for key in content if key not in known]:
+        raise ValueError(f"{name} contains {unknown[0]!r}, which is none of {', '.join(known)}.")
     if missing := [key for key in known[:2] if key not in content]:
         raise ValueError(f"{name} lacks {missing[0]}: give policy_log_probs and response_mask.")
     return StepInputs(**content)

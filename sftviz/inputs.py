@@ -1,4 +1,4 @@
-"""The arguments of one step as a value, written by hand or read from a file."""
+"""The arguments of one step as a value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,37 +7,47 @@ import torch
 from torch import Tensor
 
 from sftviz.step import StepTrace, trace_step
-from sftviz.validate import check_step
+from sftviz.validate import Tokens, check_inputs, check_tokens
 
 
 @dataclass(frozen=True, eq=False)
 class StepInputs:
-    """The arguments of one step, with the tokens that they stand for.
+    """The arguments of one step, and the tokens that the log-probs belong to.
 
-    Rows of numbers are made tensors. Whether the arguments fit together is for the step to say.
+    Rows of numbers become tensors, and everything is copied: no later change of what was given
+    changes this value.
+
+    Raises:
+        TypeError, ValueError: the step can't be computed from these arguments, or there is not one
+            string per token.
+
+    Example:
+        >>> inputs = StepInputs([[-0.5, -0.3]], [[0, 1]], gradient_accumulation_steps=2)
+        >>> inputs.trace().scaled_loss
+        tensor(0.0750)
     """
 
     policy_log_probs: Tensor  # (B, S)
     response_mask: Tensor  # (B, S)
     gradient_accumulation_steps: int = 1
     normalize_constant: float = 1.0
-    tokens: Sequence[Sequence[str]] | None = None  # B rows of S
+    tokens: Tokens | None = None  # B rows of S strings
 
     def __post_init__(self) -> None:
         for name in ("policy_log_probs", "response_mask"):
-            object.__setattr__(self, name, matrix(name, getattr(self, name)))
-
-    def check(self) -> None:
-        """Raise a TypeError or ValueError for what the step can't be computed from."""
-        check_step(
+            object.__setattr__(self, name, own_tensor(name, getattr(self, name)))
+        check_inputs(
             self.policy_log_probs,
             self.response_mask,
             self.gradient_accumulation_steps,
             self.normalize_constant,
         )
+        check_tokens(self.tokens, self.policy_log_probs.shape)
+        if self.tokens is not None:
+            object.__setattr__(self, "tokens", tuple(map(tuple, self.tokens)))
 
     def trace(self) -> StepTrace:
-        """Run the step on this batch, on a fresh leaf."""
+        """Run the step on these arguments."""
         return trace_step(
             self.policy_log_probs,
             self.response_mask,
@@ -46,14 +56,21 @@ class StepInputs:
         )
 
 
-def matrix(name: str, rows: Tensor | Sequence[Sequence[float]]) -> Tensor:
-    """Make a tensor of rows of numbers, (B, S); a tensor is left as it is.
+def own_tensor(name: str, value: object) -> object:
+    """A copy of a tensor, or a tensor made of rows of numbers, (B, S).
 
     Raises:
-        ValueError: the rows differ in length or hold something else than numbers.
+        ValueError: the rows differ in length or contain something that is not a number.
     """
-    if isinstance(rows, Tensor):
-        return rows
+    return value.detach().clone() if isinstance(value, Tensor) else matrix(name, value)
+
+
+def matrix(name: str, rows: Sequence[Sequence[float]]) -> Tensor:
+    """Make a tensor of rows of numbers, (B, S).
+
+    Raises:
+        ValueError: the rows differ in length or contain something that is not a number.
+    """
     try:
         floats = [[float(entry) for entry in row] for row in rows]
     except (TypeError, ValueError, OverflowError):
@@ -64,6 +81,6 @@ def matrix(name: str, rows: Tensor | Sequence[Sequence[float]]) -> Tensor:
     if len(set(lengths)) > 1:
         raise ValueError(
             f"{name} has rows of {', '.join(map(str, lengths))} entries: "
-            "make them equally long, and mask the padding."
+            "give all rows the same length, and mask the padding."
         )
     return torch.tensor(floats)

@@ -1,24 +1,30 @@
-"""The log-probabilities of labels, as an autograd function that keeps the logits alone."""
+"""The log-probabilities of labels, in little memory: an autograd function.
+
+It computes what these two lines compute:
+
+    log_probs = torch.log_softmax(logits, -1)                            # (N, V)
+    label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1))[:, 0]   # (N,)
+
+The logits of a language model are its largest tensor by far: (B, S, V), with V in the tens of
+thousands. In the two lines, log_softmax keeps an output of that size for its backward pass, and
+gather makes a gradient of that size before the one that is returned: three times the memory of the
+logits. Here only the logits are kept, and per row its maximum and the sum of its exponentials. The
+backward pass fills the one buffer that it returns. Both passes work on a few rows at a time, so
+intermediate results are still in the processor's cache. Exponentials are computed twice, which is
+faster all the same, because most of the time goes into moving memory. `benchmarks/log_probs.py`
+measures it. Needs torch alone.
+"""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-IGNORE_INDEX = -100  # what torch and Hugging Face put where a label is not to be scored
+IGNORE_INDEX = -100  # the label of a position without a label, in torch and Hugging Face
 
 
 class LabelLogProbs(torch.autograd.Function):
-    """log softmax(logits)[label], row by row: (N, V) and (N,) to (N,).
-
-    Written with torch's own operations, log_softmax would keep an output as large as the logits
-    for its backward, and gather would make a gradient as large again before the one that is wanted:
-    three times what the logits take. All of that can be had again from the logits, the highest of
-    each row and the sum of its exponentials. So these are kept, and backward fills the one buffer
-    that it returns. Both passes take a few rows at a time: what is computed in between is still in
-    the processor's cache when it is needed. Exponentials are computed twice, and it is quicker for
-    it: the time goes into moving memory.
-    """
+    """log softmax(logits)[label] for each row: (N, V) and (N,) to (N,)."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:
@@ -26,13 +32,13 @@ class LabelLogProbs(torch.autograd.Function):
         total = torch.empty_like(highest)  # (N, 1)
         for block, scratch, h, out in _in_blocks(logits, highest, total):
             h.copy_(block.amax(-1, keepdim=True))
-            # log_softmax here and softmax below would be quicker than exp and sum, but less exact:
-            # over 32,000 entries they are off by more than 2e-6 in float32.
+            # log_softmax here and softmax below would be faster than exp and sum, but less exact:
+            # with 32,000 entries their error is above 2e-6 in float32.
             torch.sum(_exponentials(block, h, scratch), -1, keepdim=True, out=out)
         ctx.save_for_backward(logits, labels, highest, total)
-        # Differences before logarithms: the logit less the logsumexp would lose its digits where
-        # both are large. In float64, which costs nothing for N numbers, so that it is rounded once;
-        # a Mac's GPU has none.
+        # Subtract before taking the logarithm: logit − logsumexp loses digits if both are large.
+        # In float64, which costs nothing for N numbers, so that the result is rounded once. A Mac's
+        # GPU has no float64.
         exact = torch.float32 if logits.device.type == "mps" else torch.float64
         above = logits.gather(-1, _column(labels)).to(exact) - highest.to(exact)
         log_probs = (above - total.to(exact).log()).squeeze(-1)
@@ -51,7 +57,7 @@ class LabelLogProbs(torch.autograd.Function):
         grad = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)  # (N, V)
         rows = (logits, highest, total, _column(labels), upstream, grad)
         for block, scratch, h, t, column, g, out in _in_blocks(*rows):
-            if not g.any():  # a stretch of prompt or padding: the step never asked about it
+            if not g.any():  # only prompt or padding
                 out.zero_()
                 continue
             _exponentials(block, h, scratch).scatter_add_(-1, column, -t)  # total · (p − 1)
@@ -62,24 +68,26 @@ class LabelLogProbs(torch.autograd.Function):
 
 
 def _exponentials(logits: Tensor, highest: Tensor, out: Tensor) -> Tensor:
-    # Copied first: an operation on two dtypes would make a wide copy of its own.
+    # Copy first: an operation on two dtypes would allocate another wide copy.
     return out.copy_(logits).sub_(highest).exp_()
 
 
 def wide(logits: Tensor) -> torch.dtype:
+    """The dtype to compute in: at least float32."""
     return torch.promote_types(logits.dtype, torch.float32)
 
 
 def block_rows(logits: Tensor) -> int:
-    # A 64th of the rows: scratch space is a few percent of the logits, whatever their dtype. Small
-    # logits are not worth cutting up.
+    """The number of rows to work on at a time."""
+    # A 64th of the rows: scratch memory is a few percent of the logits, in any dtype. Small logits
+    # are one block.
     N, V = logits.shape
     return max(N // 64, 2**16 // V, 1)
 
 
 def _in_blocks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Logits and what goes with their rows, a few rows at a time; second comes scratch space for
-    what is computed of them, the same memory every time."""
+    """Logits, scratch memory, and other tensors with one entry per row, a few rows at a time. The
+    scratch memory is the same for every block."""
     size = block_rows(logits)
     scratch = torch.empty(size, logits.shape[-1], dtype=wide(logits), device=logits.device)
     for block, *rest in zip(*(each.split(size) for each in (logits, *others)), strict=True):
@@ -87,4 +95,4 @@ def _in_blocks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _column(labels: Tensor) -> Tensor:
-    return labels.clamp(min=0).unsqueeze(-1)  # (N, 1); what is not scored looks up token 0
+    return labels.clamp(min=0).unsqueeze(-1)  # (N, 1); a row without a label looks up token 0

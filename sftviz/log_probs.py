@@ -1,4 +1,7 @@
-"""A model's log-probabilities of the labels, and its entropy."""
+"""What a model's logits say about the labels: their log-probabilities, and the entropy.
+
+The idea is two lines, `log_softmax` and `gather`: see `label_log_probs.py`. Needs torch alone.
+"""
 
 from collections.abc import Callable
 
@@ -6,21 +9,21 @@ import torch
 from torch import Tensor
 
 from sftviz.label_log_probs import IGNORE_INDEX, LabelLogProbs, block_rows, wide
-from sftviz.validate import check_tensor
+from sftviz.validate import check_ids, check_range, check_tensor
 
 
 def compute_entropy(logits: Tensor) -> Tensor:
-    """How undecided the model is about each token, in nats: −Σ p ln p over the vocabulary.
+    """The entropy of the model's prediction at each token, in nats: −Σ p ln p over the vocabulary.
 
     Args:
-        logits: (..., V) floating point. −inf rules a token out.
+        logits: (..., V) floating point. −inf is a probability of 0.
 
     Returns:
-        (...), at least float32: 0 where one token has all the probability, ln V where all are
-        equally likely. Differentiable.
+        (...), at least float32: 0 if one entry has the probability 1, ln V if all have the same.
+        Differentiable.
 
     Raises:
-        TypeError, ValueError: not a floating point tensor with a last dimension to sum over.
+        TypeError, ValueError: not a floating point tensor, or without a last dimension.
 
     Example:
         >>> compute_entropy(torch.tensor([[0.0, 0.0, 0.0, 0.0], [1000.0, 0.0, 0.0, 0.0]]))
@@ -34,10 +37,10 @@ def compute_entropy(logits: Tensor) -> Tensor:
     if logits.ndim == 0 or logits.numel() == 0:
         raise ValueError(
             f"logits must have shape (..., V), got {tuple(logits.shape)}: "
-            "the last dimension holds one score a token of the vocabulary."
+            "the last dimension has one score per entry of the vocabulary."
         )
     if torch.is_grad_enabled() and logits.requires_grad:
-        return _entropy(logits)  # autograd keeps all of it anyway
+        return _entropy(logits)  # autograd keeps all intermediates anyway
     rows = logits.reshape(-1, logits.shape[-1])  # (N, V)
     entropy = rows.new_empty(len(rows), dtype=wide(rows))
     size = block_rows(rows)
@@ -52,25 +55,26 @@ def get_response_log_probs(
     labels: Tensor,
     return_token_entropy: bool = False,
 ) -> dict[str, Tensor]:
-    """Run a model, and look up the log-probability that it gives to each label.
+    """Run a model, and look up the log-probability of each label.
 
-    All labels are scored, those of the prompt too: which of them count is said by the mask.
+    The labels of the prompt are looked up too: the response mask is applied later, by the step.
 
     Args:
-        model: called with `input_ids`; returns logits (B, S, V), or an object whose `.logits` they
-            are, as Hugging Face's causal language models do. It gets no attention mask: padding on
-            the right comes after all that a causal model looks at.
+        model: called with `input_ids`; returns logits (B, S, V), or an object with `.logits`, as
+            Hugging Face's causal language models do. No attention mask is passed: a causal model
+            does not see padding on the right.
         input_ids: (B, S) integer.
-        labels: (B, S) integer, what comes next at each position. −100 marks one not to be scored.
+        labels: (B, S) integer, the next token at each position; −100: no label here.
         return_token_entropy: whether to compute the entropy at each position too.
 
     Returns:
         log_probs: (B, S) in nats, at least float32. Exactly 0, with gradient 0, where the label is
             −100. Can be differentiated once.
-        token_entropy: (B, S), at least float32, without gradient; only if asked for.
+        token_entropy: (B, S), at least float32, without gradient; only on request.
 
     Raises:
-        TypeError, ValueError: wrong type or shape, or an id out of range, with row and position.
+        TypeError, ValueError: an argument has the wrong type or shape, or an id is out of range;
+            the message has its row and position.
 
     Example:
         >>> model = torch.nn.Embedding.from_pretrained(torch.eye(3))  # V = 3, one row a token
@@ -78,23 +82,23 @@ def get_response_log_probs(
         >>> get_response_log_probs(model, input_ids, labels)["log_probs"]
         tensor([[-1.5514, -0.5514]])
     """
-    _check_ids("input_ids", input_ids)
-    _check_ids("labels", labels)
+    check_ids("input_ids", input_ids)
+    check_ids("labels", labels)
     if labels.shape != input_ids.shape:
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} but input_ids has shape "
-            f"{tuple(input_ids.shape)}: give one label a position, the token that comes next."
+            f"{tuple(input_ids.shape)}: give one label per position, the next token."
         )
-    _check_range("input_ids", input_ids, input_ids < 0, "token ids count from 0")
+    check_range("input_ids", input_ids, input_ids < 0, "token ids count from 0")
     output = _run(model, input_ids)
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     _check_logits(logits, input_ids)
     V = logits.shape[-1]
-    _check_range(
+    check_range(
         "labels",
         labels,
         ((labels < 0) | (labels >= V)) & (labels != IGNORE_INDEX),
-        f"the model knows the tokens 0 to {V - 1}, and {IGNORE_INDEX} is a label not to be scored",
+        f"the model knows the tokens 0 to {V - 1}, and {IGNORE_INDEX} means no label",
     )
     scored = LabelLogProbs.apply(logits.flatten(0, 1), labels.flatten().to(logits.device).long())
     result = {"log_probs": scored.unflatten(0, labels.shape)}
@@ -107,12 +111,12 @@ def get_response_log_probs(
 def _run(model: Callable[[Tensor], object], input_ids: Tensor) -> object:
     try:
         return model(input_ids)
-    except IndexError as error:  # which says neither what was looked up nor where
+    except IndexError as error:  # torch's message has neither the id nor its place
         S = input_ids.shape[1]
         row, position = divmod(int(input_ids.argmax()), S)
         raise ValueError(
-            f"the model looked up what it does not have ({error}): input_ids goes up to "
-            f"{input_ids[row, position].item()}, at row {row}, position {position}, and has "
+            f"the model has no such index ({error}): the largest of input_ids is "
+            f"{input_ids[row, position].item()}, at row {row}, position {position}, and there are "
             f"{S} positions: compare these with its vocabulary and its context length."
         ) from error
 
@@ -120,28 +124,9 @@ def _run(model: Callable[[Tensor], object], input_ids: Tensor) -> object:
 def _entropy(logits: Tensor) -> Tensor:
     log_p = torch.log_softmax(logits, -1, dtype=wide(logits))
     p = log_p.exp()
-    # 0 · ln 0 counts as 0; replacing the factor, not the product, keeps the gradient finite too.
-    # And 0 − x, not −x, is 0 for a token that is certain.
+    # 0 · ln 0 counts as 0. Replacing the factor, not the product, keeps the gradient finite too.
+    # 0 − x, not −x: the entropy of a certain prediction is 0, not −0.
     return 0 - (p * log_p.where(p > 0, 0)).sum(-1)
-
-
-def _check_ids(name: str, ids: Tensor) -> None:
-    check_tensor(name, ids)
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise TypeError(f"{name} must hold integers, got {ids.dtype}: pass token ids.")
-    if ids.ndim != 2 or ids.numel() == 0:
-        raise ValueError(
-            f"{name} must have shape (B, S) with at least one token, got {tuple(ids.shape)}: "
-            "one row a sequence, one column a token."
-        )
-
-
-def _check_range(name: str, ids: Tensor, is_wrong: Tensor, reason: str) -> None:
-    if is_wrong.any():
-        row, position = is_wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} has {ids[row, position].item()} at row {row}, position {position}: {reason}."
-        )
 
 
 def _check_logits(logits: object, input_ids: Tensor) -> None:
@@ -154,5 +139,5 @@ def _check_logits(logits: object, input_ids: Tensor) -> None:
     if logits.ndim != 3 or logits.shape[:2] != input_ids.shape or logits.shape[2] == 0:
         raise ValueError(
             f"the model returned logits of shape {tuple(logits.shape)} for input_ids of shape "
-            f"{tuple(input_ids.shape)}: it must return (B, S, V), one score a token it knows."
+            f"{tuple(input_ids.shape)}: it must return (B, S, V), one score per vocabulary entry."
         )

@@ -1,4 +1,4 @@
-"""The step seen from the logits: what autograd leaves where the model can learn from it."""
+"""The step seen from the logits: the gradient where the model can change something."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sftviz.inputs import own_tensor
 from sftviz.step import StepTrace, trace_step
-from sftviz.validate import check_tensor
+from sftviz.validate import check_inputs, check_logits, check_tensor, check_vocabulary
 
 
 @dataclass(frozen=True, eq=False)
 class LogitsTrace:
-    """One run of the step from logits on, with the gradients at both of its ends.
+    """One run of the step, from the logits on, with the gradients at both ends.
 
-    `step.grad` is the gradient at the log-probs, a constant at response tokens. `logits_grad` is
-    the one at the logits, (softmax - one-hot) times that constant: it shrinks as the model gets
-    surer of the label. Both are what autograd left.
+    `step.grad` is the gradient at the log-probs, the same number at all response tokens.
+    `logits_grad` is the gradient at the logits, (softmax − one-hot) times that number: it becomes
+    smaller as the probability of the label grows. Both were computed by autograd.
     """
 
     logits: Tensor  # (B, S, V)
@@ -28,17 +29,39 @@ class LogitsTrace:
 
 @dataclass(frozen=True, eq=False)
 class LogitsInputs:
-    """The arguments of `trace_logits`, with the words that the vocabulary stands for."""
+    """The arguments of `trace_logits`, and the words that the vocabulary consists of.
+
+    Everything is copied: no later change of what was given changes this value.
+
+    Raises:
+        TypeError, ValueError: the step can't be computed from these arguments, or there is not one
+            string per entry of the vocabulary.
+    """
 
     logits: Tensor  # (B, S, V)
     labels: Tensor  # (B, S) int64
     response_mask: Tensor  # (B, S)
     gradient_accumulation_steps: int = 1
     normalize_constant: float = 1.0
-    vocabulary: Sequence[str] | None = None  # V
+    vocabulary: Sequence[str] | None = None  # V strings
+
+    def __post_init__(self) -> None:
+        for name in ("logits", "labels", "response_mask"):
+            check_tensor(name, getattr(self, name))
+            object.__setattr__(self, name, own_tensor(name, getattr(self, name)))
+        check_logits(self.logits, self.labels)
+        check_inputs(
+            self.logits[..., 0],
+            self.response_mask,
+            self.gradient_accumulation_steps,
+            self.normalize_constant,
+        )
+        check_vocabulary(self.vocabulary, self.logits.shape[2])
+        if self.vocabulary is not None:
+            object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
 
     def trace(self) -> LogitsTrace:
-        """Run the step on this batch, on fresh logits."""
+        """Run the step on these arguments."""
         return trace_logits(
             self.logits,
             self.labels,
@@ -58,12 +81,12 @@ def trace_logits(
     """Run softmax, the log-probs of the labels, and the step; keep every intermediate.
 
     Args:
-        logits: (B, S, V) floating point, one score for each entry of the vocabulary.
-        labels: (B, S) int64, which entry came next.
+        logits: (B, S, V) floating point, one score per entry of the vocabulary.
+        labels: (B, S) int64, the entry that came next.
         response_mask, gradient_accumulation_steps, normalize_constant: as for the step.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong type, shape or value.
+        TypeError, ValueError: an argument has the wrong type, shape or value.
 
     Example:
         >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])
@@ -75,7 +98,7 @@ def trace_logits(
         tensor([[[-0.1192,  0.1192],
                  [ 0.5000, -0.5000]]])
     """
-    check_labels(logits, labels)
+    check_logits(logits, labels)
     with torch.inference_mode(False), torch.enable_grad():
         leaf, labels = logits.detach().clone().requires_grad_(), labels.clone()
         log_probs = leaf.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, S)
@@ -88,25 +111,3 @@ def trace_logits(
         step=step,
         logits_grad=leaf.grad,
     )
-
-
-def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Refuse logits and labels that do not belong together."""
-    check_tensor("logits", logits)
-    check_tensor("labels", labels)
-    if logits.ndim != 3 or not logits.is_floating_point() or not logits.numel():
-        raise ValueError(
-            f"logits must be floating point of shape (B, S, V), got {logits.dtype} "
-            f"{tuple(logits.shape)}: one score for each entry of the vocabulary at each token."
-        )
-    if labels.shape != logits.shape[:2] or labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels must be int64 of shape {tuple(logits.shape[:2])}, got {labels.dtype} "
-            f"{tuple(labels.shape)}: one entry of the vocabulary for each token."
-        )
-    vocabulary = logits.shape[2]
-    if strangers := labels[(labels < 0) | (labels >= vocabulary)].tolist():
-        raise ValueError(
-            f"labels must be 0 to {vocabulary - 1}, got {strangers[0]}: "
-            "each is the place of an entry in the vocabulary."
-        )

@@ -1,10 +1,10 @@
 """One training step of supervised fine-tuning, and a record of one run of it.
 
 The arithmetic is the six lines of `_step`. The function that trains and the trace that is drawn
-both run them; the gradient is whatever autograd leaves, never a formula. Needs torch alone.
+both run them. The gradient is what autograd computed, never a formula. Needs torch alone.
 
 The function is the one that Stanford's CS336 (assignment 5, 2025) asks for. It divides the sum over
-the response tokens by G², which is the mean over a window's sequences only where B = G: see
+the response tokens by G². This is the mean over a window's sequences only if B = G: see
 `docs/cheatsheet.md`.
 """
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sftviz.validate import check_constant, check_gradient, check_mask, check_step, check_tensor
+from sftviz.validate import check_constant, check_gradient, check_inputs, check_mask, check_tensor
 
 
 def _step(policy_log_probs: Tensor, response_mask: Tensor, G: int, normalize_constant: float):
     num_tokens = response_mask.sum()
-    # Selecting, not multiplying: NaN * 0 is NaN, and a masked position may hold anything.
+    # Select, do not multiply: NaN * 0 is NaN, and a masked position may contain anything.
     masked_log_probs = torch.where(response_mask, policy_log_probs, 0)  # (B, S)
     masked_sum = _sum(masked_log_probs) / normalize_constant
     loss = -masked_sum / G
@@ -44,23 +44,23 @@ def sft_microbatch_train_step(
         loss        = -masked_sum / G
         scaled_loss = loss / G          backward() is called on this
 
-    Gradients add up over calls, as `backward()` always does: zero them after the optimizer's step.
-    They hang on `policy_log_probs.grad` if that is a leaf, else on the parameters it came from.
+    Gradients add up over calls, as always with `backward()`: zero them after the optimizer's step.
+    They are in `policy_log_probs.grad` if that is a leaf, else in the `.grad` of the parameters.
 
     Args:
         policy_log_probs: (B, S) floating point, log-probability of each token, in nats. Must
-            require grad. What stands at masked positions is never read, NaN and inf included.
+            require grad. Values at masked positions are never used, not even NaN and inf.
         response_mask: (B, S) bool, or exact 0/1 of any dtype; 1 = response token.
-        gradient_accumulation_steps: int G >= 1, the microbatches of one optimizer step.
+        gradient_accumulation_steps: int G >= 1, the number of microbatches in one optimizer step.
         normalize_constant: finite number > 0 that divides the masked sum.
 
     Returns:
-        scaled_loss: detached scalar, at least float32. 0 where every token is masked.
+        scaled_loss: detached scalar, at least float32. 0 if every token is masked.
         metadata: `num_tokens` (int, response tokens) and `masked_sum` (detached scalar).
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong type, shape or value.
-        RuntimeError: called where gradients are switched off.
+        TypeError, ValueError: an argument has the wrong type, shape or value.
+        RuntimeError: gradients are switched off.
 
     Example:
         >>> log_probs = torch.tensor([[-0.5, -0.3, -0.8, -0.2],
@@ -73,7 +73,7 @@ def sft_microbatch_train_step(
         tensor([[-0.2500, -0.2500,  0.0000, -0.2500],
                 [-0.2500, -0.2500, -0.2500, -0.2500]])
     """
-    mask = check_step(
+    mask = check_inputs(
         policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant
     )
     check_gradient(policy_log_probs)
@@ -92,19 +92,19 @@ def masked_normalize(
 ) -> Tensor:
     """Sum a tensor where the mask is 1, and divide by a constant.
 
-    Call it with keywords: the order of its arguments differs between the places it is found in.
+    Call it with keywords: other versions of this function have another order of arguments.
 
     Args:
-        tensor: any shape. What stands at masked positions is never read.
+        tensor: any shape. Values at masked positions are never used.
         mask: same shape, bool or exact 0/1 of any dtype.
         normalize_constant: finite number > 0.
-        dim: the dimension or dimensions summed over; None sums over all.
+        dim: the dimension or dimensions to sum over; None sums over all.
 
     Returns:
-        The sum, at least float32, of the tensor's shape without `dim`.
+        The sum, at least float32, with the tensor's shape without `dim`.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong type, shape or value.
+        TypeError, ValueError: an argument has the wrong type, shape or value.
 
     Example:
         >>> tensor = torch.tensor([[1.0, 2.0], [3.0, float("nan")]])
@@ -120,10 +120,10 @@ def masked_normalize(
 
 @dataclass(frozen=True, eq=False)
 class StepTrace:
-    """Everything that one run of the step read, computed and left behind.
+    """The arguments, every intermediate and the gradient of one run of the step.
 
-    Every number in a picture, a formula or a caption is read from here. Tensors are detached and
-    on the device of the inputs; the scalars are 0-d tensors of the dtype they were computed in.
+    Every number in a picture, a formula or a caption is read from here. Tensors are detached and on
+    the device of the inputs. Scalars are 0-d tensors of the dtype that they were computed in.
     """
 
     policy_log_probs: Tensor  # (B, S)
@@ -135,7 +135,22 @@ class StepTrace:
     masked_sum: Tensor  # ()
     loss: Tensor  # ()
     scaled_loss: Tensor  # ()
-    grad: Tensor  # (B, S), the leaf's gradient, as autograd left it
+    grad: Tensor  # (B, S), the gradient at policy_log_probs, computed by autograd
+
+    def rerun(self, gradient_accumulation_steps: int) -> "StepTrace":
+        """Run the step again with another G and everything else unchanged.
+
+        Example:
+            >>> trace = trace_step(torch.tensor([[-0.5]]), torch.tensor([[1]]), 2)
+            >>> trace.rerun(4).grad
+            tensor([[-0.0625]])
+        """
+        return trace_step(
+            self.policy_log_probs,
+            self.response_mask,
+            gradient_accumulation_steps,
+            self.normalize_constant,
+        )
 
 
 def trace_step(
@@ -146,9 +161,12 @@ def trace_step(
 ) -> StepTrace:
     """Run the step on a fresh leaf and keep every intermediate.
 
-    The arguments are those of `sft_microbatch_train_step`, with two liberties: the log-probs need
-    not require grad, since a copy of them is the leaf, and it may be called under `no_grad`.
-    Nothing that the caller holds is changed, no gradient of theirs included.
+    The arguments are those of `sft_microbatch_train_step`. The log-probs need not require grad, and
+    it may be called under `no_grad`: the step runs on a copy. No tensor or gradient of the caller
+    is changed.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type, shape or value.
 
     Example:
         >>> log_probs = torch.tensor([[-0.5, -0.3, -0.8]])
@@ -159,7 +177,7 @@ def trace_step(
         >>> trace.grad
         tensor([[ 0.0000, -0.0625, -0.0625]])
     """
-    mask = check_step(
+    mask = check_inputs(
         policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant
     )
     with torch.inference_mode(False), torch.enable_grad():

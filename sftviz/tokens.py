@@ -1,4 +1,7 @@
-"""From conversations of token ids to one batch: shifted labels, response mask, padding."""
+"""From conversations of token ids to one batch: shifted labels, response mask, padding.
+
+Needs torch alone.
+"""
 
 import operator
 from collections.abc import Sequence
@@ -7,21 +10,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sftviz.validate import check_count
+
 Turn = tuple[str, Sequence[int]]
 
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """Token ids as a model is trained on them: position for position, what it reads, what it is to
-    say next, and whether that belongs to a response."""
+    """Token ids as a model is trained on them: at each position the token that it reads, the token
+    that it has to predict, and whether that belongs to a response."""
 
     input_ids: Tensor  # (B, S) int64
-    labels: Tensor  # (B, S) int64, the token that comes next
+    labels: Tensor  # (B, S) int64, the next token
     response_mask: Tensor  # (B, S) bool, about the labels
 
     @property
     def num_tokens(self) -> int:
-        """How many response tokens there are."""
+        """The number of response tokens."""
         return int(self.response_mask.sum())
 
 
@@ -35,27 +40,29 @@ def build_token_batch(
 ) -> TokenBatch:
     """Shift, mask and pad conversations into one batch.
 
-    The model reads every token but the last, and is to say every token but the first. So a row of
-    n tokens takes n − 1 positions, and the mask belongs to the labels: it is 1 at the last token of
-    a prompt, from which the first token of the response is predicted.
+    The model reads every token except the last, and predicts every token except the first. So a row
+    of n tokens has n − 1 positions. The mask is about the labels: it is 1 at the last token of a
+    prompt, where the first token of the response is predicted.
 
     Args:
-        conversations: B of them, each a sequence of turns `(role, token_ids)`, the role "prompt" or
-            "response". No turn is empty, and one turn at least is a response. The first token of a
-            row has nothing before it and is never predicted, so that rows begin with a prompt, be
-            it a start token alone.
-        pad_id: fills shorter rows up on the right, in `input_ids` and `labels`; masked.
-        context_length: how many positions the model has. None: as many as the longest row needs.
-        truncate: cut what is longer than that off on the right, instead of refusing it. Every row
-            must keep a response token; the end of a response that is cut in two is not learned.
-        vocab_size: how many tokens the model knows; None: token ids are not held against it.
+        conversations: B conversations, each a sequence of turns `(role, token_ids)` with the role
+            "prompt" or "response". No turn is empty, and at least one is a response. The first
+            token of a row is never predicted, so a row should begin with a prompt, for example a
+            start token.
+        pad_id: the padding on the right of shorter rows, in `input_ids` and `labels`; masked.
+        context_length: the number of positions of the model; None: what the longest row needs.
+        truncate: if a row is longer than that, cut it off on the right instead of raising an error.
+            At least one response token must be left. If the end of a response is cut off, the model
+            does not learn it.
+        vocab_size: the number of tokens of the model; None: token ids are not checked against it.
 
     Returns:
-        A batch whose S is that of the longest row. Its `num_tokens` is the number of response
-        tokens that went in, if each row begins with a prompt and nothing was cut off.
+        A batch with the S of the longest row. Its `num_tokens` is the number of response tokens in
+        `conversations` if each row begins with a prompt and nothing was cut off.
 
     Raises:
-        TypeError, ValueError: with row and position, both counted from 0, if the data is at fault.
+        TypeError, ValueError: an argument is invalid; for a conversation, the message has the row
+            and the position, both counted from 0.
 
     Example:
         >>> batch = build_token_batch(
@@ -75,12 +82,14 @@ def build_token_batch(
         tensor([[0, 1, 1],
                 [1, 0, 0]], dtype=torch.int32)
     """
-    _check_count("context_length", context_length)
-    _check_count("vocab_size", vocab_size)
+    if context_length is not None:
+        check_count("context_length", context_length, "it is the number of positions of the model")
+    if vocab_size is not None:
+        check_count("vocab_size", vocab_size, "it is the number of tokens of the model")
     pad_id = _token_id("pad_id", pad_id, vocab_size)
     rows = [_flat(row, turns, vocab_size) for row, turns in enumerate(conversations)]
     if not rows:
-        raise ValueError("conversations holds no row: give at least one conversation.")
+        raise ValueError("conversations is empty: give at least one conversation.")
     if context_length is not None:
         rows = [_fit(row, *flat, context_length, truncate) for row, flat in enumerate(rows)]
     S = max(len(token_ids) for token_ids, _ in rows) - 1
@@ -88,7 +97,7 @@ def build_token_batch(
     def padded(row: list, filler: object) -> list:
         return row + [filler] * (S - len(row))
 
-    # Shifted first, then padded: what a row looks like does not depend on its neighbours.
+    # Shift first, then pad: a row does not depend on the other rows.
     return TokenBatch(
         input_ids=torch.tensor([padded(token_ids[:-1], pad_id) for token_ids, _ in rows]),
         labels=torch.tensor([padded(token_ids[1:], pad_id) for token_ids, _ in rows]),
@@ -112,11 +121,11 @@ def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> tuple[list
         if role not in ("prompt", "response"):
             raise ValueError(
                 f"{place}: a turn's role must be 'prompt' or 'response', got {role!r}: "
-                "what the model is to learn to say is a response, all else is prompt."
+                "a response is what the model learns to write, everything else is a prompt."
             )
         if len(ids) == 0:
             raise ValueError(
-                f"{place}: a {role} has no token: leave out what is empty, and end a response "
+                f"{place}: a {role} has no token: leave out empty turns, and end a response "
                 "with an end token."
             )
         for token in ids:
@@ -127,8 +136,8 @@ def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> tuple[list
         raise ValueError(f"row {row}, position 0: the row is empty: leave it out.")
     if not any(in_response[1:]):
         raise ValueError(
-            f"row {row}, position {len(token_ids)}: the row ends without a response token that "
-            "could be predicted from what is before it: add one, or leave the row out."
+            f"row {row}, position {len(token_ids)}: the row ends without a response token after "
+            "its first token: add one, or leave the row out."
         )
     return token_ids, in_response
 
@@ -140,26 +149,26 @@ def _fit(
     context_length: int,
     truncate: bool,
 ) -> tuple[list[int], list[bool]]:
-    """A row as it is, if it takes no more than context_length positions; else cut or refused."""
-    room = context_length + 1  # the last token is only ever a label
+    """A row of at most context_length positions; a longer one is cut, or an error is raised."""
+    room = context_length + 1  # the last token is only a label
     if len(token_ids) <= room:
         return token_ids, in_response
     if not truncate:
         raise ValueError(
-            f"row {row}, position {context_length}: the row takes {len(token_ids) - 1} positions, "
+            f"row {row}, position {context_length}: the row needs {len(token_ids) - 1} positions, "
             f"context_length is {context_length}: shorten it, or pass truncate=True to cut it off."
         )
     if not any(in_response[1:room]):
         raise ValueError(
             f"row {row}, position {in_response.index(True, 1)}: the response begins beyond "
-            f"context_length {context_length}, and truncation would leave nothing of it: "
+            f"context_length {context_length}, so truncation would leave nothing of it: "
             "shorten the prompt, or leave the row out."
         )
     return token_ids[:room], in_response[:room]
 
 
 def _token_id(name: str, value: object, vocab_size: int | None) -> int:
-    """An int from what stands for one, NumPy's and torch's integers included."""
+    """An int, also from an integer of NumPy or torch."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -172,9 +181,3 @@ def _token_id(name: str, value: object, vocab_size: int | None) -> int:
         wanted = "at least 0" if vocab_size is None else f"from 0 to {vocab_size - 1}"
         raise ValueError(f"{name} must be {wanted}, got {token}: use the model's own tokenizer.")
     return token
-
-
-def _check_count(name: str, value: int | None) -> None:
-    if value is not None and (type(value) is not int or value < 1):
-        error = ValueError if type(value) is int else TypeError
-        raise error(f"{name} must be None or an int of at least 1, got {value!r}.")

@@ -1,22 +1,27 @@
-"""What the step refuses, and the sentence it says: what was asked, what came, what to do.
+"""The checks of arguments: one function per kind of value. Needs torch alone.
 
-Every check runs at the public edge, before any arithmetic, and costs no more than a few attribute
-look-ups for a boolean mask: only a mask of numbers has to be read to know that it holds 0 and 1.
+A message says what was asked, what came, and what to do. Checks run before any arithmetic. They
+cost a few attribute look-ups for a boolean mask; only a mask of numbers has to be read, to see that
+it contains 0 and 1 and nothing else.
 """
 
 import sys
+from collections.abc import Sequence
+from reprlib import repr as brief
 
 import torch
 from torch import Tensor
 
+Tokens = Sequence[Sequence[str]]  # B rows of S
 
-def check_step(
+
+def check_inputs(
     policy_log_probs: Tensor,
     response_mask: Tensor,
     gradient_accumulation_steps: int,
     normalize_constant: float,
 ) -> Tensor:
-    """Refuse what the step can't be computed from; return the mask as booleans, (B, S)."""
+    """Check the arguments of the step; return the mask as booleans, (B, S)."""
     check_tensor("policy_log_probs", policy_log_probs)
     if not policy_log_probs.is_floating_point():
         raise TypeError(
@@ -26,29 +31,25 @@ def check_step(
     if policy_log_probs.ndim != 2:
         raise ValueError(
             f"policy_log_probs must have shape (B, S), got {_shape(policy_log_probs)}: "
-            "one row a sequence, one column a token."
+            "one row per sequence, one column per token."
         )
     if policy_log_probs.numel() == 0:
         raise ValueError(
-            f"policy_log_probs has shape {_shape(policy_log_probs)}, so there is no token in it: "
+            f"policy_log_probs has shape {_shape(policy_log_probs)}, so it contains no token: "
             "give at least one sequence of one token."
         )
     mask = check_mask("response_mask", response_mask, "policy_log_probs", policy_log_probs)
-    G = gradient_accumulation_steps
-    if type(G) is not int or not 1 <= G < 2**63:  # which is what torch can divide by
-        raise _number_error(
-            "gradient_accumulation_steps",
-            "an int of at least 1" if type(G) is not int or G < 1 else "an int below 2**63",
-            G,
-            "it counts the microbatches of one optimizer step",
-            wrong_type=type(G) is not int,
-        )
+    check_count(
+        "gradient_accumulation_steps",
+        gradient_accumulation_steps,
+        "it is the number of microbatches in one optimizer step",
+    )
     check_constant(normalize_constant)
     return mask
 
 
 def check_gradient(policy_log_probs: Tensor) -> None:
-    """Refuse log-probs that backward() could not reach."""
+    """Check that backward() can reach the log-probs."""
     if not policy_log_probs.requires_grad:
         raise ValueError(
             "policy_log_probs does not require grad, so backward() has nowhere to go: pass the "
@@ -62,7 +63,7 @@ def check_gradient(policy_log_probs: Tensor) -> None:
 
 
 def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -> Tensor:
-    """Refuse a mask that does not fit the tensor or holds more than 0 and 1; return booleans."""
+    """Check that a mask fits a tensor and contains only 0 and 1; return it as booleans."""
     check_tensor(mask_name, mask)
     if mask.shape != tensor.shape:
         raise ValueError(
@@ -76,32 +77,33 @@ def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -
         )
     if mask.dtype == torch.bool:
         return mask
-    strangers = mask[(mask != 0) & (mask != 1)]
-    if strangers.numel():
+    invalid = mask[(mask != 0) & (mask != 1)]
+    if invalid.numel():
         raise ValueError(
-            f"{mask_name} must hold only 0 and 1, got {strangers[0].item():g}: "
+            f"{mask_name} must contain only 0 and 1, got {invalid[0].item():g}: "
             "1 marks a response token, 0 a masked one."
         )
     return mask != 0
 
 
-def check_constant(normalize_constant: float) -> None:
-    """Refuse a normalize_constant that is no finite number above 0."""
-    is_number = isinstance(normalize_constant, int | float) and not isinstance(
-        normalize_constant, bool
-    )
+def check_count(name: str, value: object, reason: str, least: int = 1) -> None:
+    """Check that a value is an int of at least `least`, and small enough for torch."""
+    if type(value) is not int or value < least:
+        raise _error(name, f"an int of at least {least}", value, reason, type(value) is int)
+    if value >= 2**63:
+        raise _error(name, "an int below 2**63", value, reason, True)
+
+
+def check_constant(normalize_constant: object) -> None:
+    """Check that normalize_constant is a finite number above 0."""
+    is_number = isinstance(normalize_constant, int | float) and type(normalize_constant) is not bool
     if not is_number or not 0 < normalize_constant <= sys.float_info.max:  # an int may be larger
-        raise _number_error(
-            "normalize_constant",
-            "a finite number above 0",
-            normalize_constant,
-            "it divides the masked sum",
-            wrong_type=not is_number,
-        )
+        wanted, reason = "a finite number above 0", "it divides the masked sum"
+        raise _error("normalize_constant", wanted, normalize_constant, reason, is_number)
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Refuse anything but a tensor: lists and arrays are converted by who has them."""
+    """Check that a value is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor, got {type(value).__name__}: "
@@ -109,11 +111,86 @@ def check_tensor(name: str, value: object) -> None:
         )
 
 
-def _number_error(
-    name: str, wanted: str, value: object, reason: str, *, wrong_type: bool
-) -> Exception:
-    came = f"{type(value).__name__} {value!r}" if wrong_type else f"{value!r}"
-    error = TypeError if wrong_type else ValueError
+def check_ids(name: str, ids: Tensor) -> None:
+    """Check that a tensor contains integers and has shape (B, S)."""
+    check_tensor(name, ids)
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise TypeError(f"{name} must contain integers, got {ids.dtype}: pass token ids.")
+    if ids.ndim != 2 or ids.numel() == 0:
+        raise ValueError(
+            f"{name} must have shape (B, S) with at least one token, got {_shape(ids)}: "
+            "one row per sequence, one column per token."
+        )
+
+
+def check_range(name: str, ids: Tensor, is_wrong: Tensor, reason: str) -> None:
+    """Check that no id is marked as wrong; the message has the first one's row and position."""
+    if is_wrong.any():
+        row, position = is_wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} has {ids[row, position].item()} at row {row}, position {position}: {reason}."
+        )
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Check that logits (B, S, V) and int64 labels (B, S) belong together."""
+    check_tensor("logits", logits)
+    check_tensor("labels", labels)
+    if logits.ndim != 3 or not logits.is_floating_point() or not logits.numel():
+        raise ValueError(
+            f"logits must be floating point of shape (B, S, V), got {logits.dtype} "
+            f"{_shape(logits)}: one score per entry of the vocabulary, at each token."
+        )
+    if labels.shape != logits.shape[:2] or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels must be int64 of shape {tuple(logits.shape[:2])}, got {labels.dtype} "
+            f"{_shape(labels)}: one entry of the vocabulary per token."
+        )
+    V = logits.shape[2]
+    reason = f"labels are indices of the vocabulary, from 0 to {V - 1}"
+    check_range("labels", labels, (labels < 0) | (labels >= V), reason)
+
+
+def check_tokens(tokens: object, shape: tuple[int, int]) -> None:
+    """Check that tokens are None, or one string per log-prob."""
+    if tokens is None:
+        return
+    try:  # what can be sliced is a sequence
+        kinds = {kind for row in tokens[:] for kind in set(map(type, row[:]))}
+    except (TypeError, KeyError):
+        raise TypeError(
+            f"tokens must be B rows of S strings, got {brief(tokens)}: give one string per token."
+        ) from None
+    if invalid := [kind.__name__ for kind in kinds if not issubclass(kind, str)]:
+        raise TypeError(f"tokens must be strings, got {min(invalid)}: decode the token ids first.")
+    B, S = shape
+    if len(tokens) != B or any(len(row) != S for row in tokens):
+        lengths = ", ".join(str(len(row)) for row in tokens)
+        raise ValueError(
+            f"tokens has {len(tokens)} rows of {lengths} strings but policy_log_probs has shape "
+            f"{(B, S)}: give one string per token."
+        )
+
+
+def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
+    """Check that a vocabulary is None, or V strings."""
+    if invalid := [word for word in vocabulary or () if not isinstance(word, str)]:
+        raise TypeError(
+            f"vocabulary must be strings, got {type(invalid[0]).__name__} {invalid[0]!r}: "
+            "decode the token ids first."
+        )
+    if vocabulary is not None and len(vocabulary) != V:
+        raise ValueError(
+            f"vocabulary has {len(vocabulary)} strings but the last dimension of the logits has "
+            f"{V} entries: give one string per entry."
+        )
+
+
+def _error(name: str, wanted: str, value: object, reason: str, is_type_right: bool) -> Exception:
+    is_huge = isinstance(value, int) and value.bit_length() > 256
+    shown = f"one of {value.bit_length()} bits" if is_huge else repr(value)
+    came = shown if is_type_right else f"{type(value).__name__} {shown}"
+    error = ValueError if is_type_right else TypeError
     return error(f"{name} must be {wanted}, got {came}: {reason}.")
 
 

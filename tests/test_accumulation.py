@@ -481,10 +481,10 @@ def test_a_bigram_model_is_a_table_that_its_seed_decides():
 
 
 NO_TOKEN = "the window has no response token, in {} microbatches: " + (
-    "there is no gradient to compare; give it one at least."
+    "there is no gradient to compare; give at least one."
 )
-NOT_G = "gradient_accumulation_steps must be an int of at least 2, the number of microbatches, " + (
-    "got {}: a window has no more than G of them."
+NOT_G = "gradient_accumulation_steps must be an int of at least 2, got {}: " + (
+    "a window has at most G microbatches."
 )
 REFUSED = {
     "an unknown rule": (
@@ -511,7 +511,7 @@ REFUSED = {
     "a G that is no int": (
         lambda: accumulate(bigram(), window(1, 2), "G", gradient_accumulation_steps=2.0),
         TypeError,
-        NOT_G.format("2.0"),
+        NOT_G.format("float 2.0"),
     ),
     "a constant of 0": (
         lambda: accumulate(bigram(), window(1, 2), "G", normalize_constant=0),
@@ -522,12 +522,12 @@ REFUSED = {
         lambda: accumulate(bigram().requires_grad_(False), window(1, 2), "G"),
         ValueError,
         "the model has no parameter that requires grad, so there is no gradient to accumulate: "
-        "call requires_grad_() on what is to be trained.",
+        "call requires_grad_() on the parameters to train.",
     ),
     "gradients of another model": (
         lambda: accumulate(bigram(), window(1, 2), "G", leftover={"weight": torch.zeros(V, V)}),
         ValueError,
-        "leftover holds gradients of weight, but the model trains table: "
+        "leftover has gradients of weight, but the parameters are table: "
         "pass the grad of a trace of the same model.",
     ),
     "another mean": (
@@ -539,7 +539,7 @@ REFUSED = {
         lambda: accumulate(lookup(3), window(2, 1), "G"),
         ValueError,
         "labels has 8 at row 0, position 0: the model knows the tokens 0 to 2, "
-        "and -100 is a label not to be scored.",
+        "and -100 means no label.",
     ),
     "too many lengths": (
         lambda: make_window(2, 2, [1] * 5),
@@ -559,7 +559,7 @@ REFUSED = {
     "a response of no tokens": (
         lambda: make_window(1, 2, [3, 0]),
         ValueError,
-        "row 0, position 2: a response has no token: leave out what is empty, and end a response "
+        "row 0, position 2: a response has no token: leave out empty turns, and end a response "
         "with an end token.",
     ),
 }

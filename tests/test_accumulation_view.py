@@ -75,7 +75,7 @@ def test_a_forgotten_zero_grad_is_told_at_both_ends(trace):
     again = accumulation_flow(accumulate(model, window, "G²", leftover=leftover))
     forgotten = "forgotten: the next window adds to what is in .grad"
     assert forgotten in again.text and again.alt.endswith(f"zero_grad(): {forgotten}.")
-    assert again.text.count("after backward(), on top of what was left in it") == 1
+    assert again.text.count("after backward(), added to the gradient of the window before") == 1
     once = accumulation_flow(trace).text
     assert "forgotten" not in once and "left in it" not in once
 

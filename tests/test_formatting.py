@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wcwidth import wcswidth
 from wcwidth import width as cells
 
-from sftviz.drawing.formatting import number, pieces, token_label
+from sftviz.drawing.formatting import graphemes, number, token_label
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_any_label_is_as_wide_beside_another_as_alone(token, other, width):
 
 
 @given(ANY_TEXT)
-def test_any_label_is_the_sum_of_its_pieces(token):
+def test_any_label_is_the_sum_of_its_graphemes(token):
     label = token_label(token, 8)
-    assert "".join(pieces(label)) == label
-    assert sum(map(cells, pieces(label))) == cells(label)
+    assert "".join(graphemes(label)) == label
+    assert sum(map(cells, graphemes(label))) == cells(label)
 
 
 def test_the_width_asked_for_is_that_of_a_terminal():

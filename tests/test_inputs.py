@@ -47,7 +47,7 @@ def test_a_batch_is_read_whole_from(ending, tmp_path):
     assert batch.policy_log_probs.tolist() == CONTENT["policy_log_probs"]
     assert batch.response_mask.tolist() == CONTENT["response_mask"]
     assert (batch.gradient_accumulation_steps, batch.normalize_constant) == (4, 7.0)
-    assert batch.tokens == CONTENT["tokens"]
+    assert batch.tokens == tuple(map(tuple, CONTENT["tokens"]))
     assert batch.trace().scaled_loss.item() == pytest.approx(4.75 / (16 * 7))
 
 
@@ -75,7 +75,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path):
     with pytest.raises(ValueError) as refusal:
         load_inputs(path)
     assert str(refusal.value) == (
-        "batch.pt is no .pt file of plain data (UnpicklingError): "
+        "batch.pt is not a .pt file of plain data (UnpicklingError): "
         "write it with json.dump, torch.save or numpy.savez."
     )
     assert not sprung.exists()
@@ -87,7 +87,7 @@ def test_an_array_of_objects_is_refused_and_not_unpickled(tmp_path):
     sprung = tmp_path / "sprung"
     path = tmp_path / "batch.npz"
     np.savez(path, policy_log_probs=np.array([[Trap(sprung)]], dtype=object))
-    with pytest.raises(ValueError, match=r"^batch\.npz is no \.npz file of plain data"):
+    with pytest.raises(ValueError, match=r"^batch\.npz is not a \.npz file of plain data"):
         load_inputs(path)
     assert not sprung.exists()
 
@@ -101,15 +101,20 @@ def test_an_array_of_objects_is_refused_and_not_unpickled(tmp_path):
             None,
             "a batch can't be read from 'a file without ending': give a path that ends in ",
         ),
-        ("b.json", [1, 2], "b.json holds a list: give policy_log_probs, response_mask, "),
+        ("b.json", [1, 2], "b.json contains a list: give policy_log_probs, response_mask, "),
         (
             *("b.json", {"policy_log_probs": [[-1]]}),
             "b.json lacks response_mask: give policy_log_probs and response_mask.",
         ),
-        ("b.json", {"logps": [[-1]]}, "b.json holds 'logps', which is none of policy_log_probs, "),
+        (
+            "b.json",
+            {"logps": [[-1]]},
+            "b.json contains 'logps', which is none of policy_log_probs, ",
+        ),
         (
             *("b.json", CONTENT | {"response_mask": [[0, 1, 1], [1]]}),
-            "response_mask has rows of 3, 1 entries: make them equally long, and mask the padding.",
+            "response_mask has rows of 3, 1 entries: "
+            "give all rows the same length, and mask the padding.",
         ),
         (
             *("b.json", CONTENT | {"policy_log_probs": [["x"]]}),
@@ -155,10 +160,38 @@ def test_a_matrix_is_rows_of_numbers_or_nothing(rows):
     )
 
 
-def test_a_matrix_of_numbers_is_a_tensor_and_a_tensor_is_left_as_it_is():
+def test_a_matrix_of_numbers_is_a_tensor():
     assert matrix("x", ((1, "2.5"), (True, -3))).tolist() == [[1, 2.5], [1, -3]]
-    tensor = torch.ones(2)
-    assert matrix("x", tensor) is tensor
+
+
+def test_nothing_that_was_given_is_shared():
+    log_probs = torch.tensor([[-1.0, -2.0]], requires_grad=True)
+    mask, tokens = torch.tensor([[0, 1]]), [["a", "b"]]
+    inputs = StepInputs(log_probs, mask, tokens=tokens)
+    with torch.no_grad():
+        log_probs[0, 1] = -9
+    mask[0, 1], tokens[0][0] = 0, "changed"
+    assert inputs.policy_log_probs.tolist() == [[-1, -2]]
+    assert inputs.response_mask.tolist() == [[0, 1]] and inputs.tokens == (("a", "b"),)
+    assert not inputs.policy_log_probs.requires_grad
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"policy_log_probs": [-1.0, -2.0]},
+        {"response_mask": [[0, 2]]},
+        {"gradient_accumulation_steps": 0},
+        {"normalize_constant": -1.0},
+        {"tokens": [["a"]]},
+        {"tokens": 5},
+    ],
+)
+def test_inputs_that_no_step_can_have_do_not_exist(wrong):
+    right = {"policy_log_probs": [[-1.0, -2.0]], "response_mask": [[0, 1]], "tokens": ["ab"]}
+    StepInputs(**right)
+    with pytest.raises((TypeError, ValueError)):
+        StepInputs(**right | wrong)
 
 
 def test_a_batch_runs_its_own_arguments(worked):

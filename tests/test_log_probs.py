@@ -103,7 +103,7 @@ def test_every_response_token_is_a_label_that_counts_once_and_in_order(data, pad
 
 PAIR = 'a conversation looks like [("prompt", [1, 2]), ("response", [3])].'
 REFUSED = {
-    "no row": ([], {}, ValueError, "conversations holds no row: give at least one conversation."),
+    "no row": ([], {}, ValueError, "conversations is empty: give at least one conversation."),
     "an empty row": (
         [ASK, []],
         {},
@@ -114,36 +114,36 @@ REFUSED = {
         [ASK, [("prompt", [1, 2]), ("response", [])]],
         {},
         ValueError,
-        "row 1, position 2: a response has no token: leave out what is empty, and end a response "
+        "row 1, position 2: a response has no token: leave out empty turns, and end a response "
         "with an end token.",
     ),
     "an empty prompt": (
         [[("prompt", []), ("response", [1])]],
         {},
         ValueError,
-        "row 0, position 0: a prompt has no token: leave out what is empty, and end a response "
+        "row 0, position 0: a prompt has no token: leave out empty turns, and end a response "
         "with an end token.",
     ),
     "no response": (
         [ASK, [("prompt", [1, 2])]],
         {},
         ValueError,
-        "row 1, position 2: the row ends without a response token that could be predicted from "
-        "what is before it: add one, or leave the row out.",
+        "row 1, position 2: the row ends without a response token after its first "
+        "token: add one, or leave the row out.",
     ),
     "one token alone": (
         [[("response", [1])]],
         {},
         ValueError,
-        "row 0, position 1: the row ends without a response token that could be predicted from "
-        "what is before it: add one, or leave the row out.",
+        "row 0, position 1: the row ends without a response token after its first "
+        "token: add one, or leave the row out.",
     ),
     "another role": (
         [ASK, [("prompt", [1]), ("user", [2])]],
         {},
         ValueError,
         "row 1, position 1: a turn's role must be 'prompt' or 'response', got 'user': "
-        "what the model is to learn to say is a response, all else is prompt.",
+        "a response is what the model learns to write, everything else is a prompt.",
     ),
     "one conversation, not several": (
         ASK,
@@ -204,27 +204,29 @@ REFUSED = {
         [[("prompt", [1]), ("response", [2])], ASK],
         {"context_length": 2},
         ValueError,
-        "row 1, position 2: the row takes 3 positions, context_length is 2: shorten it, or pass "
+        "row 1, position 2: the row needs 3 positions, context_length is 2: shorten it, or pass "
         "truncate=True to cut it off.",
     ),
     "a response that truncation would swallow": (
         [ASK, [("prompt", [1, 2, 3, 4]), ("response", [5])]],
         {"context_length": 3, "truncate": True},
         ValueError,
-        "row 1, position 4: the response begins beyond context_length 3, and truncation would "
+        "row 1, position 4: the response begins beyond context_length 3, so truncation would "
         "leave nothing of it: shorten the prompt, or leave the row out.",
     ),
     "no context": (
         [ASK],
         {"context_length": 0},
         ValueError,
-        "context_length must be None or an int of at least 1, got 0.",
+        "context_length must be an int of at least 1, got 0: "
+        "it is the number of positions of the model.",
     ),
     "a context that is no number": (
         [ASK],
         {"context_length": "8"},
         TypeError,
-        "context_length must be None or an int of at least 1, got '8'.",
+        "context_length must be an int of at least 1, got str '8': "
+        "it is the number of positions of the model.",
     ),
 }
 
@@ -497,30 +499,30 @@ CALLS_REFUSED = {
     "input_ids that are no integers": (
         (model_of(None), IDS.float(), IDS),
         TypeError,
-        "input_ids must hold integers, got torch.float32: pass token ids.",
+        "input_ids must contain integers, got torch.float32: pass token ids.",
     ),
     "labels that are a mask": (
         (model_of(None), IDS, IDS > 0),
         TypeError,
-        "labels must hold integers, got torch.bool: pass token ids.",
+        "labels must contain integers, got torch.bool: pass token ids.",
     ),
     "one row without its dimension": (
         (model_of(None), IDS[0], IDS[0]),
         ValueError,
         "input_ids must have shape (B, S) with at least one token, got (3,): "
-        "one row a sequence, one column a token.",
+        "one row per sequence, one column per token.",
     ),
     "no token": (
         (model_of(None), IDS[:, :0], IDS[:, :0]),
         ValueError,
         "input_ids must have shape (B, S) with at least one token, got (2, 0): "
-        "one row a sequence, one column a token.",
+        "one row per sequence, one column per token.",
     ),
     "labels of another shape": (
         (model_of(None), IDS, IDS[:, 1:]),
         ValueError,
         "labels has shape (2, 2) but input_ids has shape (2, 3): "
-        "give one label a position, the token that comes next.",
+        "give one label per position, the next token.",
     ),
     "−100 among the input_ids": (
         (model_of(None), torch.tensor([[0, 1, 2], [2, -100, 0]]), IDS),
@@ -531,13 +533,13 @@ CALLS_REFUSED = {
         (model_of(torch.zeros(2, 3, 2)), IDS, IDS),
         ValueError,
         "labels has 2 at row 0, position 2: the model knows the tokens 0 to 1, "
-        "and -100 is a label not to be scored.",
+        "and -100 means no label.",
     ),
     "a negative label that is not −100": (
         (model_of(torch.zeros(2, 3, 4)), IDS, torch.tensor([[0, 1, -100], [2, -1, -2]])),
         ValueError,
         "labels has -1 at row 1, position 1: the model knows the tokens 0 to 3, "
-        "and -100 is a label not to be scored.",
+        "and -100 means no label.",
     ),
     "a model that returns a tuple": (
         (model_of((torch.zeros(2, 3, 4),)), IDS, IDS),
@@ -555,13 +557,13 @@ CALLS_REFUSED = {
         (model_of(torch.zeros(2, 4)), IDS, IDS),
         ValueError,
         "the model returned logits of shape (2, 4) for input_ids of shape (2, 3): "
-        "it must return (B, S, V), one score a token it knows.",
+        "it must return (B, S, V), one score per vocabulary entry.",
     ),
     "logits of another batch": (
         (model_of(torch.zeros(3, 2, 4)), IDS, IDS),
         ValueError,
         "the model returned logits of shape (3, 2, 4) for input_ids of shape (2, 3): "
-        "it must return (B, S, V), one score a token it knows.",
+        "it must return (B, S, V), one score per vocabulary entry.",
     ),
 }
 
@@ -581,8 +583,8 @@ def test_a_token_that_the_model_can_not_read_is_pointed_out():
     with pytest.raises(ValueError) as caught:
         get_response_log_probs(model, torch.tensor([[0, 1, 2], [0, 7, 5]]), IDS)
     assert str(caught.value) == (
-        "the model looked up what it does not have (index out of range in self): input_ids goes up "
-        "to 7, at row 1, position 1, and has 3 positions: compare these with its vocabulary and "
+        "the model has no such index (index out of range in self): the largest of input_ids is 7, "
+        "at row 1, position 1, and there are 3 positions: compare these with its vocabulary and "
         "its context length."
     )
 
@@ -662,13 +664,13 @@ def test_entropy_of_many_rows_is_that_of_each():
             torch.tensor(0.0),
             ValueError,
             "logits must have shape (..., V), got (): "
-            "the last dimension holds one score a token of the vocabulary.",
+            "the last dimension has one score per entry of the vocabulary.",
         ),
         (
             torch.zeros(3, 0),
             ValueError,
             "logits must have shape (..., V), got (3, 0): "
-            "the last dimension holds one score a token of the vocabulary.",
+            "the last dimension has one score per entry of the vocabulary.",
         ),
     ],
 )

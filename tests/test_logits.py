@@ -63,10 +63,10 @@ def test_the_caller_keeps_what_is_theirs():
 
 
 SHAPE = "logits must be floating point of shape (B, S, V), got {}: " + (
-    "one score for each entry of the vocabulary at each token."
+    "one score per entry of the vocabulary, at each token."
 )
-LABEL = "labels must be int64 of shape (3, 4), got {}: one entry of the vocabulary for each token."
-RANGE = "labels must be 0 to 5, got {}: each is the place of an entry in the vocabulary."
+LABEL = "labels must be int64 of shape (3, 4), got {}: one entry of the vocabulary per token."
+RANGE = "labels has {} at row 0, position 0: labels are indices of the vocabulary, from 0 to 5."
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ def test_a_vocabulary_of_another_size_is_refused():
     with pytest.raises(ValueError) as refusal:
         logits_flow(FIVE_WORDS.trace(), ("the", "cat"))
     assert str(refusal.value) == (
-        "vocabulary has 2 strings but logits has shape (1, 4, 5): "
-        "give one string for each entry of the last dimension."
+        "vocabulary has 2 strings but the last dimension of the logits has 5 entries: "
+        "give one string per entry."
     )
 
 

@@ -135,7 +135,7 @@ class Trap:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-G", "0"], "gradient_accumulation_steps must be an int of at least 1, got 0: it counts"),
+        (["-G", "0"], "gradient_accumulation_steps must be an int of at least 1, got 0: it is"),
         (["-G", "two"], "argument -G/--gradient-accumulation-steps: invalid int value: 'two'"),
         (["-G", "9" * 30], "gradient_accumulation_steps must be an int below 2**63"),
         (["--normalize-constant", "0"], "normalize_constant must be a finite number above 0, got "),
@@ -144,16 +144,16 @@ class Trap:
             "normalize_constant must be a finite number above 0, got",
         ),
         (["--mask", "1 2; 1 1"], "response_mask has shape (2, 2) but policy_log_probs has shape"),
-        (["--mask", "2 0 1 1; 1 1 1 1"], "response_mask must hold only 0 and 1, got 2: 1 marks"),
+        (["--mask", "2 0 1 1; 1 1 1 1"], "response_mask must contain only 0 and 1, got 2: 1 marks"),
         (
             ["--mask", "1 x"],
             "--mask must be rows of numbers, such as [[-0.5, -0.3], [-0.4, -0.6]].",
         ),
-        (["--mask", "1 0; 1"], "--mask has rows of 2, 1 entries: make them equally long, and mask"),
+        (["--mask", "1 0; 1"], "--mask has rows of 2, 1 entries: give all rows the same length"),
         (["--log-probs", ""], "--log-probs must be rows of numbers, such as"),
         (["--log-probs", "[[-1,"], "--log-probs is no JSON list of lists: "),
         (["--log-probs"], "argument --log-probs: expected one argument"),
-        (["--width", "10"], "width must be at least 48 cells, got 10: a formula needs as many."),
+        (["--width", "10"], "width must be at least 48 cells, got 10: a formula needs that many."),
         (["--from", "missing.json"], "missing.json: No such file or directory."),
         (["--from", "batch.csv"], "a batch can't be read from '.csv': give a path that ends in"),
         (["--save", "flow.jpg"], "a drawing can't be saved as '.jpg': give a path that ends in"),
@@ -176,7 +176,9 @@ def test_a_hostile_checkpoint_is_refused_and_does_nothing(run, tmp_path):
         save({"policy_log_probs": Trap(sprung)}, path)
         status, out, err = run("--from", path)
         assert (status, out) == (2, "") and not sprung.exists()
-        assert err.startswith("sftviz: batch.pt is no .pt file of plain data (UnpicklingError): ")
+        assert err.startswith(
+            "sftviz: batch.pt is not a .pt file of plain data (UnpicklingError): "
+        )
         assert err.count("\n") == 1
 
 

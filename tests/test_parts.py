@@ -1,47 +1,19 @@
-"""The parts of pictures: what is left out, where lines break, where results stand."""
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+"""The parts of pictures: where lines break, where results are."""
 
 from sftviz.drawing.scene import Card, Column, Text
 from sftviz.drawing.text import draw
 from sftviz.views.parts import (
     TITLES,
     caption,
-    elide,
     equals,
-    formula,
     ledger,
     readout,
     result,
     section,
     table,
+    wrapped_formula,
 )
 from sftviz.views.stages import Term
-
-
-@pytest.mark.parametrize(
-    ("count", "room", "places"),
-    [
-        (4, 4, (0, 1, 2, 3)),
-        (1, 8, (0,)),
-        (5, 4, (0, 1, None, 4)),
-        (1000, 3, (0, None, 999)),
-        (1000, 2, (None, 999)),
-    ],
-)
-def test_the_first_ones_and_the_last_are_shown(count, room, places):
-    assert elide(count, room) == places
-
-
-@given(st.integers(1, 100), st.integers(2, 100))
-def test_what_is_shown_has_room_and_is_in_order(count, room):
-    places = elide(count, room)
-    shown = [place for place in places if place is not None]
-    assert len(places) <= room or count <= room
-    assert shown == sorted(set(shown)) and shown[-1] == count - 1
-    assert (None in places) == (len(shown) < count)
 
 
 def read(nodes):
@@ -56,9 +28,9 @@ def test_a_formula_breaks_between_its_terms():
         Term(" − 2"),
         Term(" ÷ 7"),
     )
-    assert read(formula(terms, 40, "note")) == ["masked_sum = −1.75 − 2 ÷ 7  note"]
-    assert read(formula(terms, 19)) == ["masked_sum = −1.75", "     − 2 ÷ 7"]
-    assert all(line.width <= 19 for line in formula(terms, 19))
+    assert read(wrapped_formula(terms, 40, "note")) == ["masked_sum = −1.75 − 2 ÷ 7  note"]
+    assert read(wrapped_formula(terms, 19)) == ["masked_sum = −1.75", "     − 2 ÷ 7"]
+    assert all(line.width <= 19 for line in wrapped_formula(terms, 19))
 
 
 def test_a_break_leaves_no_comma_no_bracket_and_no_power_behind():
@@ -71,7 +43,7 @@ def test_a_break_leaves_no_comma_no_bracket_and_no_power_behind():
         Term(")"),
     )
     for width in range(9, 22):
-        for line in read(formula(terms, width)):
+        for line in read(wrapped_formula(terms, width)):
             assert line.lstrip()[0] not in ",)²"
 
 

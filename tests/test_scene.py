@@ -102,10 +102,10 @@ def test_a_value_stands_flush_right_with_a_cell_of_air():
     assert (VALUE.indent, Cell("日", 5, "ink").indent) == (3, 2)
 
 
-def test_a_row_says_the_same_marks_again_and_others_elsewhere():
+def test_the_marks_of_a_row_are_at_its_position():
     row = Row((LINE, VALUE), gap=1)
-    assert row.marks(2, 3) is row.marks(2, 3)
-    assert row.marks(1, 3) == ((1, 3, LINE), (8, 3, VALUE))
+    assert row.marks(2, 3) == [(2, 3, LINE), (9, 3, VALUE)]
+    assert row.marks(1, 3) == [(1, 3, LINE), (8, 3, VALUE)]
     assert row == Row((LINE, VALUE), gap=1) != Row((LINE, VALUE))
 
 

@@ -221,11 +221,14 @@ def test_a_run_is_made_once(explorer):
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        ("response_mask[2,0]", "response_mask[2,0] is not there: response_mask has shape (2, 4)."),
-        ("response_mask[0]", "response_mask[0] is not there: response_mask has shape (2, 4)."),
+        (
+            "response_mask[2,0]",
+            "response_mask[2,0] does not exist: response_mask has shape (2, 4).",
+        ),
+        ("response_mask[0]", "response_mask[0] does not exist: response_mask has shape (2, 4)."),
         (
             "policy_log_probs[0,0]",
-            "policy_log_probs can't be -1e+39: torch.float32 ends at 3.4e+38.",
+            "policy_log_probs can't be -1e+39: the largest torch.float32 is 3.4e+38.",
         ),
     ],
 )
@@ -465,7 +468,7 @@ REFUSED = {
     "gradient_accumulation_steps": (
         0,
         "gradient_accumulation_steps must be an int of at least 1, got 0: "
-        "it counts the microbatches of one optimizer step.",
+        "it is the number of microbatches in one optimizer step.",
     ),
     "normalize_constant": (
         -1.0,
@@ -473,7 +476,7 @@ REFUSED = {
     ),
     "response_mask": (
         [[1, 1, 1, 2], [1, 1, 1, 1]],
-        "response_mask must hold only 0 and 1, got 2: 1 marks a response token, 0 a masked one.",
+        "response_mask must contain only 0 and 1, got 2: 1 marks a response token, 0 a masked one.",
     ),
     "policy_log_probs": (
         [[-1.0, -2.0]],
@@ -502,10 +505,10 @@ def test_python_is_told_what_is_wrong_and_the_state_stays(explorer, name):
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if name != "tokens"])
 def test_nothing_is_refused_too(explorer, name):
-    before = getattr(explorer, name)
+    before = explorer.state
     with pytest.raises(TraitError):
         setattr(explorer, name, None)
-    assert getattr(explorer, name) is before
+    assert explorer.state is before
     explorer.gradient_accumulation_steps = 3
     assert consistent(explorer)
 
@@ -567,7 +570,7 @@ def test_any_valid_value_clears_the_error_and_corrects_the_controls(explorer, sh
 @pytest.mark.parametrize(
     "key, value, sentence",
     [
-        ("response_mask[0,0]", 2, "response_mask must hold only 0 and 1, got 2"),
+        ("response_mask[0,0]", 2, "response_mask must contain only 0 and 1, got 2"),
         ("grad[0,0]", 1.0, "grad[0,0] can't be changed here"),
         ("nonsense", 1, "nonsense can't be changed here"),
         ("policy_log_probs[0,0]", "x", "must be real number, not str"),
@@ -667,7 +670,11 @@ def test_edits_are_acknowledged_by_the_picture_that_includes_them(explorer, sent
         {
             "columns": 60,
             "selected": "response_mask[0,1]",
-            "edits": {"id": 0.5, "generation": 1, "values": {"response_mask[0,1]": 0}},
+            "edits": {
+                "id": 0.5,
+                "generation": explorer.live.generation,
+                "values": {"response_mask[0,1]": 0},
+            },
         }
     )
     (answer,) = [state for state in sent if "acknowledged" in state]

@@ -21,7 +21,7 @@ from sftviz import (
     trace_step,
 )
 from sftviz.drawing.scene import Cell, Frame, Text
-from sftviz.views.grid import TOKEN_FIELDS
+from sftviz.views.step import TOKEN_FIELDS
 
 WIDE = """
 ╭────────────────────────────────────────────────────────────────────────────────────────────────╮
@@ -565,7 +565,7 @@ def test_a_width_too_small_for_a_formula_is_refused(worked):
     with pytest.raises(ValueError) as refusal:
         step_flow(worked, width=47)
     assert str(refusal.value) == (
-        "width must be at least 48 cells, got 47: a formula needs as many."
+        "width must be at least 48 cells, got 47: a formula needs that many."
     )
 
 

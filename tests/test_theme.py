@@ -6,8 +6,8 @@ import re
 import pytest
 
 from sftviz.drawing.theme import TONES, paint
-from sftviz.views.grid import TOKEN_FIELDS
 from sftviz.views.parts import TONES as QUANTITIES
+from sftviz.views.step import TOKEN_FIELDS
 
 MODES = ("light", "dark")
 VALUES = {*QUANTITIES.values(), "masked", "lit"}  # the tones whose frames hold a value

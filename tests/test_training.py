@@ -83,7 +83,7 @@ GOOD = [("prompt", [1, 2]), ("response", [3])]
 @pytest.mark.parametrize(
     ("bad", "place"),
     [
-        ([("prompt", [1, 2]), ("response", [3] * 8)], "row 2, position 8: the row takes 9"),
+        ([("prompt", [1, 2]), ("response", [3] * 8)], "row 2, position 8: the row needs 9"),
         ([], "row 2, position 0: the row is empty"),
         ([("prompt", [1, 2]), ("response", [])], "row 2, position 2: a response has no token"),
         ([("prompt", [1, 2])], "row 2, position 2: the row ends without a response"),

@@ -21,12 +21,12 @@ def good(**changes):
 
 
 NOT_A_COUNT = "gradient_accumulation_steps must be an int of at least 1, got {}: " + (
-    "it counts the microbatches of one optimizer step."
+    "it is the number of microbatches in one optimizer step."
 )
 NOT_A_DIVISOR = "normalize_constant must be a finite number above 0, got {}: " + (
     "it divides the masked sum."
 )
-NOT_0_OR_1 = "response_mask must hold only 0 and 1, got {}: " + (
+NOT_0_OR_1 = "response_mask must contain only 0 and 1, got {}: " + (
     "1 marks a response token, 0 a masked one."
 )
 NOT_THE_SHAPE = "response_mask has shape {} but policy_log_probs has shape (2, 3): " + (
@@ -35,8 +35,10 @@ NOT_THE_SHAPE = "response_mask has shape {} but policy_log_probs has shape (2, 3
 NOT_FLOATING = "policy_log_probs must be floating point, got {}: " + (
     "pass log-probabilities, for example log_softmax(logits), not token ids."
 )
-NOT_2D = "policy_log_probs must have shape (B, S), got {}: one row a sequence, one column a token."
-NO_TOKEN = "policy_log_probs has shape {}, so there is no token in it: " + (
+NOT_2D = (
+    "policy_log_probs must have shape (B, S), got {}: one row per sequence, one column per token."
+)
+NO_TOKEN = "policy_log_probs has shape {}, so it contains no token: " + (
     "give at least one sequence of one token."
 )
 
@@ -77,7 +79,7 @@ REFUSED = [
         {G: 2**63},
         ValueError,
         "gradient_accumulation_steps must be an int below 2**63, got 9223372036854775808: "
-        "it counts the microbatches of one optimizer step.",
+        "it is the number of microbatches in one optimizer step.",
     ),
     ({G: True}, TypeError, NOT_A_COUNT.format("bool True")),
     ({G: 2.0}, TypeError, NOT_A_COUNT.format("float 2.0")),
@@ -164,7 +166,7 @@ def test_a_step_where_gradients_are_switched_off_is_refused(off):
         (
             {"mask": torch.full((2, 3), 2)},
             ValueError,
-            "mask must hold only 0 and 1, got 2: 1 marks a response token, 0 a masked one.",
+            "mask must contain only 0 and 1, got 2: 1 marks a response token, 0 a masked one.",
         ),
         ({C: 0.0}, ValueError, NOT_A_DIVISOR.format("0.0")),
     ],

@@ -1,46 +1,43 @@
-"""A scene that can show and save itself."""
+"""A scene with a description: what a view returns. It can be shown and saved."""
 
 import base64
 from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 from pathlib import Path
 
 from sftviz.drawing import svg, text
-from sftviz.drawing.scene import Cell, Node, Page, lower
+from sftviz.drawing.scene import Node, Page, lower
 
 
 @dataclass(frozen=True, repr=False)
 class Drawing:
-    """A picture with a sentence that says what is in it.
+    """A picture, and a sentence that describes it.
 
-    In a notebook it shows as an image with that sentence as its alternative text, in a terminal as
-    text. It never displays itself: it is a value, returned by a view and shown by whoever asks.
+    A notebook shows it as an image with that sentence as alternative text, a terminal as text.
     """
 
     scene: Node
     alt: str
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The drawing in Unicode text, for terminals and screen readers."""
         return text.draw(self.scene)
 
-    @cached_property
+    @property
     def svg(self) -> str:
-        """The drawing as an SVG document that needs nothing else."""
+        """The drawing as a complete SVG document."""
         return svg.draw(self.scene)
 
-    @cached_property
+    @property
     def page(self) -> Page:
         """The drawing as marks on a page."""
         return lower(self.scene)
 
-    @cached_property
+    @property
     def keys(self) -> tuple[str, ...]:
-        """What values the drawing frames: `grad[1,3]`, `loss`, each once a frame."""
-        shapes = [shape for _, _, shape in self.page.marks]
-        return tuple([shape.key for shape in shapes if isinstance(shape, Cell) and shape.key])
+        """The keys of the values in frames, one per frame: `grad[1,3]`, `loss`."""
+        return self.page.keys
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing as `.svg`, `.png`, `.pdf` or `.txt`, by the ending of the path.
@@ -71,8 +68,8 @@ class Drawing:
         return self.text
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
-        # The one form that shows, alternative text and all, in a notebook that nobody has run or
-        # trusts, and in an exported page without a network.
+        # The one form that is shown, with its alternative text, in an untrusted notebook that was
+        # not run, and in an exported page without a network.
         data = base64.b64encode(self.svg.encode()).decode()
         image = f'<img alt="{escape(self.alt)}" src="data:image/svg+xml;base64,{data}">'
         return {"text/plain": self.text, "text/html": image}

@@ -1,8 +1,7 @@
-"""How a number and a token are written, everywhere: in a cell, a formula, a caption, a terminal."""
+"""How numbers and tokens are written everywhere: in cells, formulas, captions, the terminal."""
 
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
 
 from wcwidth import iter_graphemes
 from wcwidth import width as cells
@@ -14,43 +13,47 @@ _BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 _RIGHT_TO_LEFT = {"R", "AL"}
 
 
-# A redraw of a live picture changes few numbers, and no token: the others are not written again.
-@lru_cache(maxsize=4096, typed=True)
 def number(value: float) -> str:
-    """Write a number: a count in full, anything else with at most four significant digits.
+    """Write a number: an int in full, a float with at most four significant digits.
 
     >>> number(0.7000000476837158), number(-2.8), number(-0.0), number(-69058.3), number(1.5e-7)
     ('0.7', '−2.8', '0', '−69060', '1.5e−7')
     """
     if isinstance(value, int):
-        text = str(value)
+        text = str(int(value))  # a bool is 0 or 1
     else:
         text = f"{value:.4g}"
         mantissa, e, exponent = text.partition("e")
-        if e:  # a large number is rounded as well, but written out: −69060, not −6.906e4
+        if e:  # large numbers are rounded too, but written in full: −69060, not −6.906e4
             text = f"{float(text):.0f}" if 0 < int(exponent) < 7 else f"{mantissa}e{int(exponent)}"
     return "0" if text == "-0" else text.replace("-", MINUS)
 
 
-@lru_cache(maxsize=4096)
-def token_label(token: str, width: int) -> str:
-    """Write a token in at most `width` cells, with what can't be seen made visible.
+def text_width(text: str) -> int:
+    """The number of cells that a text takes: Chinese characters take two, accents none."""
+    return len(text) if text.isascii() else cells(text)
 
-    A leading space and control characters get a picture, a mark without a letter gets one to stand
-    on, what would reorder the line is replaced, right-to-left text is isolated from its neighbours,
-    and what is too long is clipped.
+
+def token_label(token: str, width: int) -> str:
+    """Write a token in at most `width` cells, and make its invisible characters visible.
+
+    Leading spaces and control characters are replaced by symbols. A combining mark without a letter
+    is put on a circle. Characters that would reorder the line are replaced, and right-to-left text
+    is isolated from its neighbours. What is too long is cut.
 
     >>> token_label(" the", 8), token_label("a\\nb", 8), token_label("interpretability", 8)
     ('␣the', 'a↵b', 'interpr…')
     """
+    if token.isalnum() and token.isascii() and len(token) <= width:
+        return token  # nothing below changes such a token
     core = token.strip(" ")
     before = len(token) - len(token.lstrip(" "))
     after = len(token) - before - len(core)
     text = "␣" * before + "".join(map(_visible, core)) + "␣" * after
     if text and unicodedata.category(text[0]).startswith("M"):
         text = "◌" + text
-    # What measures otherwise beside a neighbour than alone would push that neighbour out of line.
-    if cells(f" {text} ") != sum(map(cells, pieces(text))) + 2:
+    # A character that has another width beside its neighbour than alone would shift the rest.
+    if cells(f" {text} ") != sum(map(cells, graphemes(text))) + 2:
         text = "".join(UNPRINTABLE if _combines(char) else char for char in text)
     if cells(text) > width:
         text = _clip(text, width - 1).rstrip() + "…"
@@ -59,17 +62,13 @@ def token_label(token: str, width: int) -> str:
     return text
 
 
-def _combines(char: str) -> bool:
-    return unicodedata.category(char) in {"Mn", "Mc", "Me", "Cf", "Cn"}
+def graphemes(text: str) -> Iterator[str]:
+    """Split a text into pieces that each take cells of their own, where it may be cut.
 
+    A grapheme without a width stays with its neighbour: a Myanmar vowel sign makes the letter
+    before it wider, an isolate begins before the first letter.
 
-def pieces(text: str) -> Iterator[str]:
-    """Split a text where it may be cut, so that each piece takes up cells of its own.
-
-    What has no width alone stays with its neighbour: a Myanmar vowel sign widens the letter before
-    it, an isolate opens before the first letter.
-
-    >>> list(pieces("a\u0301日")) == ["a\u0301", "日"]
+    >>> list(graphemes("a\u0301日")) == ["a\u0301", "日"]
     True
     """
     piece = ""
@@ -82,9 +81,13 @@ def pieces(text: str) -> Iterator[str]:
         yield piece
 
 
+def _combines(char: str) -> bool:
+    return unicodedata.category(char) in {"Mn", "Mc", "Me", "Cf", "Cn"}
+
+
 def _clip(text: str, width: int) -> str:
     clipped = ""
-    for piece in pieces(text):
+    for piece in graphemes(text):
         if cells(clipped + piece) > width:
             break
         clipped += piece
@@ -92,7 +95,7 @@ def _clip(text: str, width: int) -> str:
 
 
 def _visible(char: str) -> str:
-    # Cs is half a character, Zl and Zp break lines, and XML has no U+FFFE or U+FFFF.
+    # Cs is half a character, Zl and Zp break lines, and XML does not allow U+FFFE and U+FFFF.
     if char in _PICTURES:
         return _PICTURES[char]
     breaks = unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} or char in "\ufeff\ufffe\uffff"

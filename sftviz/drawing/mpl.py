@@ -1,4 +1,4 @@
-"""A scene on matplotlib: for print, and for slides. Too slow for a picture that moves."""
+"""A scene drawn by matplotlib: for print and slides. Too slow for live pictures."""
 
 from functools import cache
 from pathlib import Path
@@ -14,13 +14,13 @@ from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Shape, Text
 from sftviz.drawing.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
 from sftviz.drawing.theme import paint
 
-_PIXELS_PER_INCH = 96  # of an SVG, so that both come out the same size
+_PIXELS_PER_INCH = 96  # as in an SVG, so that both have the same size
 _POINTS = 72 / _PIXELS_PER_INCH
-_FONT, _TITLE_FONT = "DejaVu Sans Mono", "DejaVu Sans"  # which matplotlib brings
-_SIZE = CELL_WIDTH / 0.602  # px: at which a letter of that font fills a cell
-# In these a letter is a symbol or a box.
+_FONT, _TITLE_FONT = "DejaVu Sans Mono", "DejaVu Sans"  # part of matplotlib
+_SIZE = CELL_WIDTH / 0.602  # px: a letter of that font then fills a cell
+# In these fonts letters are symbols or boxes.
 _SYMBOLIC = ("cm", "STIXNonUnicode", "STIXSize", "Last Resort", ".Last")
-# Neither the hour nor the program's version: the same drawing gives the same bytes.
+# No time and no version: the same drawing gives the same bytes.
 _METADATA = {
     ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     ".png": {"Software": None},
@@ -28,12 +28,12 @@ _METADATA = {
 
 
 def save(scene: Node, path: Path) -> None:
-    """Write a scene as a file of the kind that its path's ending names."""
+    """Write a scene to a file, `.png` or `.pdf`."""
     draw(scene).savefig(path, dpi=2 * _PIXELS_PER_INCH, metadata=_METADATA[path.suffix.lower()])
 
 
 def draw(scene: Node) -> Figure:
-    """Draw a scene on a figure of its own, in light colours."""
+    """Draw a scene on a new figure, in light colours."""
     width = scene.width * CELL_WIDTH + 2 * MARGIN
     height = scene.height * CELL_HEIGHT + 2 * MARGIN
     figure = Figure(
@@ -51,15 +51,15 @@ def draw(scene: Node) -> Figure:
 
 
 def _fonts(scene: Node) -> list[str]:
-    """Fonts that together have every character of a scene, as far as any installed one has it."""
+    """Fonts that together have every character of a scene that any installed font has."""
     shapes = [shape for _, _, shape in scene.marks()]
     chars = {char for shape in shapes if isinstance(shape, Text | Cell) for char in shape.text}
-    missing = {char for char in chars if category(char) != "Cf"}  # which draws nothing
+    missing = {char for char in chars if category(char) != "Cf"}  # Cf is invisible
     fonts = []
     for name, path in _installed().items():
         try:
             font = get_font(path)
-        except (OSError, RuntimeError):  # matplotlib remembers fonts that are gone by now
+        except (OSError, RuntimeError):  # matplotlib also lists fonts that were removed
             continue
         if found := {char for char in missing if font.get_char_index(ord(char))}:
             fonts.append(name)
@@ -71,7 +71,7 @@ def _fonts(scene: Node) -> list[str]:
 
 @cache
 def _installed() -> dict[str, str]:
-    """The upright fonts of this machine and their files; the two that we draw with come first."""
+    """The upright fonts of this machine and their files; the two that are used here come first."""
     upright = {
         font.name: font.fname
         for font in fontManager.ttflist
@@ -93,7 +93,7 @@ def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
                 family=_TITLE_FONT if is_title else None,
                 weight="bold" if is_title else "normal",
                 size=(14 if is_title else _SIZE) * _POINTS,
-                parse_math=False,  # a token may hold a $
+                parse_math=False,  # a token may contain a $
             )
         case Cell(text, _, tone):
             _add_box(ax, left, top, shape, inset=(0.5, 1.5), radius=9 if tone == "badge" else 4)

@@ -1,29 +1,22 @@
 """A picture, measured in character cells.
 
-Nodes are what a picture is made of: a run of text, a cell that holds a value, rows and columns of
-them, a card, a flow of cards. Each knows its size in cells and lowers itself to marks: texts,
-cells, frames and arrows at integer positions. A mark has a tone, which is its meaning, and where
-it shows a value a key, which says what value: `grad[1,3]`. A scene has no colours, no pixels, no
-tensors. Needs the standard library and `wcwidth`, which says how many cells a character takes.
+A scene is a tree of nodes: text, cells with a value, rows and columns of them, cards, a flow of
+cards. Each node knows its size in cells and lowers itself to marks: texts, cells, frames and arrows
+at integer positions. A mark has a tone, which is its meaning; if it shows a value, it has a key,
+which is the name of that value: `grad[1,3]`. There are no colours and no pixels in a scene.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
-from wcwidth import width as cells
+from sftviz.drawing.formatting import text_width
 
 
-@lru_cache(maxsize=4096)
-def text_width(text: str) -> int:
-    """How many cells a text takes."""
-    return cells(text)
-
-
-# What is drawn are tuples: a live picture makes and compares hundreds of them at every change.
+# The shapes are tuples, because a live picture creates and compares hundreds of them per change.
 class Text(NamedTuple):
-    """A run of text on one line, in one tone. An empty one is a blank line."""
+    """Text on one line, in one tone. An empty text is a blank line."""
 
     text: str
     tone: str = "ink"
@@ -39,7 +32,7 @@ class Text(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A value in a frame one row high, flush right so that digits stand under digits."""
+    """A value in a frame, one row high and aligned to the right."""
 
     text: str
     width: int
@@ -49,7 +42,7 @@ class Cell(NamedTuple):
 
     @property
     def indent(self) -> int:
-        """How many cells there are before the text."""
+        """The number of cells before the text."""
         return self.width - 1 - text_width(self.text)
 
     def marks(self, x: int = 0, y: int = 0) -> "list[Mark]":
@@ -57,7 +50,7 @@ class Cell(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """The edge of a card."""
+    """The border of a card."""
 
     width: int
     height: int
@@ -66,7 +59,7 @@ class Frame(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """Points from the middle of a cell down to that of the one `length` rows below."""
+    """From the middle of a cell down to the middle of the cell `length` rows below."""
 
     length: int
     tone = "muted"
@@ -74,25 +67,31 @@ class Arrow(NamedTuple):
 
 
 Shape = Text | Cell | Frame | Arrow
-Mark = tuple[int, int, Shape]  # from cell (x, y) to the right and downwards
+Mark = tuple[int, int, Shape]  # the shape's upper left cell is (x, y)
 
 
 class Page(NamedTuple):
-    """A scene lowered to its marks, in the order in which they are drawn."""
+    """A scene lowered to its marks, in drawing order."""
 
     width: int
     height: int
     marks: Sequence[Mark]
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the values in frames, one per frame."""
+        shapes = [shape for _, _, shape in self.marks]
+        return tuple([shape.key for shape in shapes if isinstance(shape, Cell) and shape.key])
+
 
 class Node(Protocol):
-    """Anything with a size in cells that can say its marks at a position."""
+    """Anything with a size in cells that returns its marks at a position."""
 
     @property
     def width(self) -> int: ...
     @property
     def height(self) -> int: ...
-    def marks(self, x: int = 0, y: int = 0) -> Sequence[Mark]: ...
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]: ...
 
 
 def lower(scene: Node) -> Page:
@@ -102,44 +101,40 @@ def lower(scene: Node) -> Page:
 
 @dataclass(frozen=True)
 class Row:
-    """Nodes side by side, tops aligned.
-
-    One that comes again, as most do when a live picture changes, says its marks from memory.
-    """
+    """Nodes side by side, aligned at the top."""
 
     children: tuple[Node, ...]
     gap: int = 0
-    width: int = field(init=False)
-    height: int = field(init=False)
-    _said: dict[tuple[int, int], tuple[Mark, ...]] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        widths = [child.width for child in self.children]
-        object.__setattr__(self, "width", sum(widths) + self.gap * (len(widths) - 1))
-        object.__setattr__(self, "height", max([child.height for child in self.children]))
-        object.__setattr__(self, "_said", {})
+    @cached_property
+    def width(self) -> int:
+        return sum([child.width for child in self.children]) + self.gap * (len(self.children) - 1)
 
-    def marks(self, x: int = 0, y: int = 0) -> tuple[Mark, ...]:
-        if (x, y) not in self._said:
-            marks, left = [], x
-            for child in self.children:
-                marks += child.marks(left, y)
-                left += child.width + self.gap
-            self._said[x, y] = tuple(marks)
-        return self._said[x, y]
+    @property
+    def height(self) -> int:
+        return max([child.height for child in self.children])
+
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        marks = []
+        for child in self.children:
+            marks += child.marks(x, y)
+            x += child.width + self.gap
+        return marks
 
 
 @dataclass(frozen=True)
 class Column:
-    """Nodes one under another, left edges aligned."""
+    """Nodes below each other, aligned at the left."""
 
     children: tuple[Node, ...]
-    width: int = field(init=False)
-    height: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "width", max([child.width for child in self.children]))
-        object.__setattr__(self, "height", sum([child.height for child in self.children]))
+    @cached_property
+    def width(self) -> int:
+        return max([child.width for child in self.children])
+
+    @property
+    def height(self) -> int:
+        return sum([child.height for child in self.children])
 
     def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
         marks = []
@@ -151,7 +146,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Align:
-    """A node in a space of a given width, at one of its sides."""
+    """A node at the left or right side of a space of a given width."""
 
     child: Node
     width: int
@@ -168,7 +163,7 @@ class Align:
 
 @dataclass(frozen=True)
 class Card:
-    """A node in a frame, with a cell of air at either side."""
+    """A node in a frame, with an empty cell at its left and right."""
 
     body: Node
 
@@ -186,7 +181,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Flow:
-    """Cards one under another, an arrow from each to the next. All are as wide as the widest."""
+    """Cards below each other, all as wide as the widest, with an arrow from each to the next."""
 
     bodies: tuple[Node, ...]
 
@@ -199,7 +194,7 @@ class Flow:
     def width(self) -> int:
         return self.cards[0].width
 
-    @cached_property
+    @property
     def height(self) -> int:
         return sum(card.height for card in self.cards)
 
@@ -207,7 +202,7 @@ class Flow:
         marks = []
         for index, card in enumerate(self.cards):
             marks += card.marks(x, y)
-            if index:  # over the edges of both cards
+            if index:  # drawn over the borders of both cards
                 marks.append((x + 3, y - 1, Arrow(1)))
             y += card.height
         return marks

@@ -1,14 +1,14 @@
-"""A scene as lines of Unicode text: for terminals, for screen readers, for tests that compare."""
+"""A scene as lines of Unicode text: for terminals, for screen readers, and for tests."""
 
 from wcwidth import width as cells
 
-from sftviz.drawing.formatting import pieces
+from sftviz.drawing.formatting import graphemes
 from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Text
 from sftviz.drawing.theme import TONES
 
 
 def draw(scene: Node) -> str:
-    """Draw a scene as text, one line a row of cells, without trailing blanks.
+    """Draw a scene as text, one line per row of cells, without trailing blanks.
 
     >>> from sftviz.drawing.scene import Card, Cell, Row, Text
     >>> print(draw(Card(Row((Text("loss ="), Cell("1.4", 7, "loss")), gap=1))))
@@ -41,7 +41,7 @@ def _write(line: list[str], x: int, text: str) -> None:
     if text.isascii():
         line[x : x + len(text)] = text
         return
-    for piece in pieces(text):
+    for piece in graphemes(text):
         if width := cells(piece):
             line[x : x + width] = [piece, *[""] * (width - 1)]
             x += width

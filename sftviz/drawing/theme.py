@@ -1,9 +1,9 @@
-"""What each tone looks like: its ink, fill and edge in light and in dark, its flanks in text.
+"""How each tone looks: its ink, fill and edge in light and in dark, and its brackets in text.
 
-A tone is a meaning. Colours are named here and nowhere else. Every ink has a contrast of at least
-4.5 : 1 against its own fill and against the ground, every edge of a value's frame 3 : 1 against the
-ground. Meaning never rests on colour: masked values are also hatched, and flanked by `░` in text.
-Needs the standard library alone.
+A tone is a meaning, such as "masked" or "gradient". Colours are named only here. Every ink has a
+contrast of at least 4.5 : 1 against its own fill and against the background, every edge of a
+value's frame 3 : 1 against the background. No meaning depends on colour alone: masked values are
+also hatched, and in text they are between `░` and `░`. Needs the standard library alone.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Mode = Literal["light", "dark", "live"]
 
 @dataclass(frozen=True)
 class Paint:
-    """CSS colours: of letters, of the area behind them, and of the line around it."""
+    """CSS colours of the letters, of the area behind them, and of the line around it."""
 
     ink: str
     fill: str
@@ -23,7 +23,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Tone:
-    """One meaning's looks. `flanks` stand left and right of a value in a text drawing."""
+    """How one meaning looks. `flanks` are left and right of a value in a text drawing."""
 
     light: Paint
     dark: Paint
@@ -61,10 +61,10 @@ TONES = {
     ),
     "ground": Tone(Paint("none", "#f6f8fa", "none"), Paint("none", "#14171b", "none")),
     "hatch": Tone(Paint("none", "none", "#ccd2da"), Paint("none", "none", "#3d4550")),
-    # What has just changed in a live drawing, over its own tone and so the last.
+    # A value that has just changed in a live drawing. Last, so that it overrides the other tones.
     "lit": Tone(Paint("#8a4b00", "#ffe066", "#a67c00"), Paint("#ffd43b", "#5c4800", "#c9a227")),
 }
-# What a front end has colours of its own for, so that a live drawing looks at home in it.
+# The front end's own colours, for a live drawing.
 _FRONT_END = {
     ("ink", "ink"): "--jp-content-font-color1",
     ("title", "ink"): "--jp-content-font-color1",
@@ -75,7 +75,7 @@ _FRONT_END = {
 
 
 def paint(tone: str, mode: Mode) -> Paint:
-    """The colours of a tone in a mode; a live one follows the front end from light to dark."""
+    """The colours of a tone in a mode; in "live" they follow the front end's light or dark."""
     if mode != "live":
         return getattr(TONES[tone], mode)
     return Paint(**{part: _live(tone, part) for part in ("ink", "fill", "edge")})

@@ -1,6 +1,6 @@
-"""A window of microbatches as a timeline to scrub: what is in `.grad` at every moment."""
+"""A window of microbatches as a timeline: what is in `.grad` at every moment."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import ipywidgets
 import torch
@@ -10,23 +10,23 @@ from sftviz.accumulation import AccumulationTrace, accumulate
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 from sftviz.experiments.bigram import BigramModel, make_window
-from sftviz.explorers.base import Explorer, Required, show_count
+from sftviz.explorers.base import Explorer, Field
+from sftviz.explorers.controls import STYLE, count_slider, show_count
 from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS
 from sftviz.views.accumulation import accumulation_flow, readings
 
-_VOCABULARY = 4  # its gradient is a table small enough to be seen whole
-_STYLE = {"description_width": "initial"}
+_VOCABULARY = 4  # the gradient of the model is then a small table
 _NARROW = {"width": "max-content", "margin": "2px 12px 2px 2px"}
 _NAMES = [rule.name for rule in (*SCALINGS, *MISTAKEN_SCALINGS)]
 
 
 @dataclass(frozen=True)
 class WindowSetting:
-    """What a window is made of, and the slips that are made with it.
+    """The window of an `AccumulationExplorer`, and the mistakes that are made with it.
 
-    B rows a microbatch and G microbatches, whose rows are the more unequal in length the larger
-    `unevenness`. `ran_out` leaves the last microbatch out, as at the end of the data.
-    `forgot_zero_grad` begins with what the same window left behind the time before.
+    It has G microbatches of B rows. With a larger `unevenness` their lengths differ more. With
+    `ran_out` the last microbatch is missing, as at the end of the data. With `forgot_zero_grad`,
+    `.grad` begins with what the same window left in it the time before.
     """
 
     scaling: str = "G²"
@@ -35,6 +35,11 @@ class WindowSetting:
     unevenness: float = 1.0
     ran_out: bool = False
     forgot_zero_grad: bool = False
+
+    @property
+    def moments(self) -> int:
+        """One per microbatch, then the optimizer's step, then zero_grad()."""
+        return self.G - self.ran_out + 2
 
     def trace(self) -> AccumulationTrace:
         """Run the window through a small model, in float64."""
@@ -55,13 +60,13 @@ class WindowSetting:
 class AccumulationExplorer(Explorer):
     """Microbatch after microbatch, `.grad` grows; then the optimizer steps, then it is cleared.
 
-    Play it, or drag the slider of moments. At each of them the numbers are torch's own `.grad`. The
-    rule that the loss is divided by, B, G and the unevenness of the rows can be changed, and the
-    classic slips be made. Its state is the fields of `WindowSetting` and the moment reached.
+    Play it, or drag the slider of moments. All numbers are read from torch's `.grad`. The scaling
+    rule, B, G and the unevenness of the rows can be changed, and common mistakes can be made. The
+    state is a `WindowSetting`; `reached` is the moment that is shown.
 
     Raises:
-        TypeError, ValueError: what `accumulate` and `make_window` refuse; a `TraitError` where a
-            trait is set.
+        TypeError, ValueError: what `accumulate` and `make_window` refuse; a `TraitError` if a field
+            is set later.
 
     Example:
         >>> explorer = AccumulationExplorer(B=4, G=2)
@@ -72,33 +77,32 @@ class AccumulationExplorer(Explorer):
         1.0
     """
 
-    scaling = Required()
-    B = Required()
-    G = Required()
-    unevenness = Required()
-    ran_out = Required()
-    forgot_zero_grad = Required()
+    scaling = Field()
+    B = Field()
+    G = Field()
+    unevenness = Field()
+    ran_out = Field()
+    forgot_zero_grad = Field()
     reached = traitlets.Int(0, min=0)  # moments of the window that are over
 
     def __init__(self, **setting: object) -> None:
         start = WindowSetting(**setting)
-        super().__init__(start, actions={})
-        self.reached = len(self.trace.microbatches) + 2
+        super().__init__(start, reached=start.moments)
         self.observe(self.redraw, "reached")
-        self._play = ipywidgets.Play(interval=900, show_repeat=False)
-        moments = ipywidgets.IntSlider(description="moment", style=_STYLE)
-        ipywidgets.jslink((self._play, "value"), (moments, "value"))
+        play = ipywidgets.Play(interval=900, show_repeat=False)
+        moments = ipywidgets.IntSlider(description="moment", style=STYLE)
+        self._links.append(ipywidgets.jslink((play, "value"), (moments, "value")))
         self.assemble(
             {
-                "play": self._play,
+                "play": play,
                 "reached": moments,
                 "scaling": ipywidgets.Dropdown(
-                    options=_NAMES, description="divided by", style=_STYLE, layout=_NARROW
+                    options=_NAMES, description="divided by", style=STYLE, layout=_NARROW
                 ),
-                "B": ipywidgets.IntSlider(min=1, max=8, description="B", style=_STYLE),
-                "G": ipywidgets.IntSlider(min=2, max=8, description="G", style=_STYLE),
+                "B": count_slider("B", "rows of a microbatch", most=8),
+                "G": count_slider("G", "gradient_accumulation_steps", least=2, most=8),
                 "unevenness": ipywidgets.FloatSlider(
-                    max=1.0, step=0.25, description="unevenness", style=_STYLE
+                    max=1.0, step=0.25, description="unevenness", style=STYLE
                 ),
                 "ran_out": ipywidgets.Checkbox(
                     description="the data ran out", indent=False, layout=_NARROW
@@ -109,26 +113,23 @@ class AccumulationExplorer(Explorer):
             }
         )
 
-    def draw(self, trace: AccumulationTrace, width: int) -> Drawing:
+    def draw(self, state: WindowSetting, trace: AccumulationTrace, width: int) -> Drawing:
         return accumulation_flow(trace, self.reached, width)
 
-    def read(self, trace: AccumulationTrace) -> dict[str, Text]:
+    def read(
+        self, state: WindowSetting, trace: AccumulationTrace, selected: tuple[int, ...]
+    ) -> dict[str, Text]:
         return readings(trace, self.reached)
 
     def show_controls(self) -> None:
-        moments = len(self.trace.microbatches) + 2
         for name, control in self.controls.items():
             if name in ("play", "reached"):
-                control.max = moments
+                control.max = self.state.moments
             if name in ("B", "G"):
                 show_count(control, getattr(self, name))
             elif name != "play":
                 control.value = getattr(self, name)
 
-    def take(self, name: str, value: object) -> None:
-        if name != "play":  # which moves the slider of moments
-            super().take(name, value)
-
-    @traitlets.validate(*(field.name for field in fields(WindowSetting)))
-    def _check(self, proposal: dict) -> object:
-        return self.checked(proposal)
+    def on_control(self, name: str, value: object) -> None:
+        if name != "play":  # it moves the slider of moments
+            super().on_control(name, value)

@@ -1,164 +1,178 @@
-"""What all explorers share: a state of a few traits, and a drawing of it that hands can change."""
+"""What all explorers have in common: one state, a picture of it, and controls that change it."""
 
 import math
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
-from functools import lru_cache
-from operator import is_
 from types import MappingProxyType
+from typing import Protocol
 
 import ipywidgets
 import torch
 import traitlets
 from torch import Tensor
 
+from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.scene import Column, Row, Text
-from sftviz.inputs import StepInputs
+from sftviz.drawing.scene import Column, Row, Text, lower
 from sftviz.live.widget import NO_ERROR, LiveDrawing
-from sftviz.logits import LogitsInputs, LogitsTrace
-from sftviz.step import StepTrace
-from sftviz.views.parts import readout
-from sftviz.views.step import FRAME, NARROWEST, WIDTH
+from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
-_LARGEST = sys.float_info.max
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
 
 
-class Explorer(ipywidgets.VBox):
-    """Controls above a live drawing, both following a state.
+class State(Protocol):
+    """A frozen dataclass that checks its fields when it is made, and can be run."""
 
-    The state is the fields of a batch, each a trait that the subclass declares and has `checked`.
-    The subclass draws it in `draw`. What is done to the drawing comes back as new values of those
-    traits that hold tensors, what is done to a control through `take`.
+    def trace(self) -> object: ...
 
-    Args:
-        start: the state to begin with.
-        actions: which tensor traits can be changed in the drawing, and how: see `LiveDrawing`.
-        limits: how large entries of these may become by hand.
+
+class Field(traitlets.TraitType):
+    """A field of an explorer's state, which can be read, set, observed and linked like a trait.
+
+    Reading gives a copy of a tensor, setting replaces the whole state.
     """
 
-    selected = traitlets.Tuple((0, 0))  # the index of the entry last touched
+    def get(self, explorer: "Explorer", cls: type | None = None) -> object:
+        value = getattr(explorer.state, self.name)
+        return value.clone() if isinstance(value, Tensor) else value
+
+    def set(self, explorer: "Explorer", value: object) -> None:
+        explorer.update(**{self.name: value})
+
+
+class Selected(traitlets.TraitType):
+    """The index of the entry that was selected last, a tuple of int."""
+
+    def get(self, explorer: "Explorer", cls: type | None = None) -> tuple[int, ...]:
+        return explorer._selected
+
+    def set(self, explorer: "Explorer", value: tuple[int, ...]) -> None:
+        explorer.select(value)
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above a live drawing. Both show one state, a frozen value.
+
+    The state is replaced as a whole: a new one is run and drawn first, and only then it counts. So
+    what can't be run or drawn leaves state and picture unchanged. A subclass declares each field of
+    its state as a `Field`, draws a run of it in `draw`, lists its results in `read`, and moves its
+    controls in `show_controls`. `on_control` is called when a control was used.
+
+    Args:
+        state: the state to begin with.
+        actions: which tensors of the state can be changed in the drawing, and how: see
+            `LiveDrawing`.
+        limits: the largest value that such a tensor can be changed to in the drawing.
+        traits: start values of other traits.
+    """
+
+    selected = Selected()
+
+    _draft: dict[str, object] | None = None  # fields set inside hold_trait_notifications
 
     def __init__(
         self,
-        start: StepInputs | LogitsInputs,
-        actions: Mapping[str, str],
+        state: State,
+        actions: Mapping[str, str] = MappingProxyType({}),
         limits: Mapping[str, float] = MappingProxyType({}),
+        **traits: object,
     ) -> None:
-        self.refuse(start)
-        super().__init__()
-        self._make_batch = type(start)
-        self._state = [field.name for field in fields(start)]
+        super().__init__(**traits)
         self.add_class("sftviz-explorer")
         self.live = LiveDrawing(actions=dict(actions), limits=dict(limits))
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
-        self._is_showing = False  # the state in the controls
-        self._run: tuple | None = None  # a state, and its trace
-        self._drawn: tuple[object, ...] = ()  # the state that was last drawn
-        self._taken = 0.0  # the number of the last edits that the state has in it
-        self.live.observe(self._take_edits, "edits")
-        self.live.observe(self._take_selected, "selected")
-        self.live.observe(self._show_drawing, "columns")
-        self.load(start)
-        self.observe(self._follow, [*self._state, "selected"])
+        self._links: list[ipywidgets.Widget] = []
+        self._is_showing_controls = False
+        self._edits_id = 0.0  # of the last edits that are part of the state
+        self._become(state, state.trace(), (0, 0))
+        self.live.observe(self._on_edits, "edits")
+        self.live.observe(self._on_selected, "selected")
+        self.live.observe(self._fit_width, "columns")
 
     @property
-    def batch(self) -> StepInputs | LogitsInputs:
+    def state(self) -> State:
         """The state, as one value."""
-        return self._make_batch(**{name: getattr(self, name) for name in self._state})
+        return self._state
 
     @property
-    def trace(self) -> StepTrace | LogitsTrace:
-        """The step, run on the state, once."""
-        state = tuple(getattr(self, name) for name in self._state)
-        if self._run is None or not all(map(is_, state, self._run[0])):
-            self._run = state, self.batch.trace()
-        return self._run[1]
+    def trace(self) -> object:
+        """The run of the state."""
+        return self._trace
 
     @property
     def drawing(self) -> Drawing:
-        """The state as a picture that stands still."""
-        return self.draw(self.trace, WIDTH)
+        """The state as a still picture."""
+        return self.draw(self.state, self.trace, WIDTH)
 
-    def load(self, batch: StepInputs | LogitsInputs) -> None:
-        """Take over all fields of a batch at once."""
-        with self.live.hold_sync():  # one message
-            with self.hold_trait_notifications():
-                for name in self._state:
-                    setattr(self, name, getattr(batch, name))
-                self.selected = (0, 0)
-            self.live.generation += 1
+    # ------------------------------------------------------------------ what a subclass adds
 
-    def checked(self, proposal: dict) -> object:
-        """What a trait is to become, refused where the whole state could not be drawn with it."""
-        name = proposal["trait"].name
-        try:
-            batch = replace(self.batch, **{name: proposal["value"]})
-            self.refuse(batch)
-        except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's own
-            raise traitlets.TraitError(str(error)) from error
-        value = getattr(batch, name)
-        # Of its own: nobody else can change it behind the picture's back.
-        return value.detach().clone() if isinstance(value, Tensor) else value
-
-    def refuse(self, batch: StepInputs | LogitsInputs) -> None:
-        """Raise a TypeError or ValueError for what can't be the state."""
-        batch.trace()
-
-    def holds(self, index: tuple[int, ...]) -> bool:
-        """Whether the state has an entry at an index."""
+    def has_entry(self, state: State, index: tuple[int, ...]) -> bool:
+        """Whether a state has an entry at an index, so that it can be selected."""
         return True
 
-    def draw(self, trace: StepTrace | LogitsTrace, width: int) -> Drawing:
-        """Draw a run of the state to fit a width in cells."""
+    def draw(self, state: State, trace: object, width: int) -> Drawing:
+        """Draw a run of a state, to fit a width in cells."""
         raise NotImplementedError
 
-    def read(self, trace: StepTrace | LogitsTrace) -> dict[str, Text]:
-        """What the run came to, by name. It stands right below the controls, always in sight."""
+    def read(self, state: State, trace: object, selected: tuple[int, ...]) -> dict[str, Text]:
+        """The results of a run by name. They are always visible, right below the controls."""
         raise NotImplementedError
 
     def show_controls(self) -> None:
-        """Let the controls follow the state."""
+        """Set the controls to the state."""
         raise NotImplementedError
 
-    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], panels: Sequence = ()) -> None:
-        """Put controls and panels above the drawing; what changes in controls goes to `take`."""
-        self.controls = dict(controls)
-        for name, control in controls.items():
-            if isinstance(control, ipywidgets.Button):
-                control.on_click(lambda _, name=name: self._take_control(name))
-            else:
-                control.observe(
-                    lambda change, name=name: self._take_control(name, change["new"]), "value"
-                )
-        layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        box = ipywidgets.Box(tuple(controls.values()), layout=layout)
-        self.children = (box, *panels, self.live)
-        self.redraw()
-
-    def take(self, name: str, value: object) -> None:
-        """Take over what a control was set to: by default, the trait of its name."""
+    def on_control(self, name: str, value: object) -> None:
+        """A control was used. By default the field of its name is set."""
         setattr(self, name, value)
 
-    def redraw(self, change: object = None) -> None:
-        """Show the state, in the drawing and in the controls. Called when it changes."""
-        self._drawn = self._look()
-        self._show_drawing()
-        self.live.error = NO_ERROR
-        self._is_showing = True
-        try:
-            self.show_controls()
-        finally:
-            self._is_showing = False
+    # ------------------------------------------------------------------ how the state changes
 
-    def edit(self, entries: Mapping[str, float]) -> None:
-        """Set entries of the state's tensors by key.
+    def load(self, state: State) -> None:
+        """Replace the state, and select its first entry.
 
         Raises:
-            ValueError: a key names nothing that can be changed in this drawing.
+            TypeError, ValueError, RuntimeError: it can't be run or drawn; nothing has changed.
+        """
+        names = [field.name for field in fields(state)]
+        self._become(state, state.trace(), (0, 0), [*names, "selected"], is_new_generation=True)
+
+    def update(self, **changes: object) -> None:
+        """Replace several fields of the state at once.
+
+        Raises:
+            TraitError: the state can't be run or drawn with them; nothing has changed.
+        """
+        if self._draft is not None:
+            self._draft |= changes
+            return
+        changed = [name for name in changes if _differs(changes[name], getattr(self.state, name))]
+        if not changed:
+            return
+        try:
+            state = replace(self.state, **changes)
+            selected = self.selected if self.has_entry(state, self.selected) else (0, 0)
+            self._become(state, state.trace(), selected, [*changed, "selected"])
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: from torch
+            raise traitlets.TraitError(str(error)) from error
+
+    def select(self, index: tuple[int, ...]) -> None:
+        """Select an entry of the state: the controls and the readings are about it.
+
+        Raises:
+            TraitError: there is no such entry.
+        """
+        if not self.has_entry(self.state, index):
+            raise traitlets.TraitError(f"selected must be the index of an entry, got {index}.")
+        self._become(self.state, self.trace, index, ["selected"])
+
+    def edit(self, entries: Mapping[str, float]) -> None:
+        """Set entries of the state's tensors by key, such as `response_mask[0,2]`.
+
+        Raises:
+            ValueError: a key does not name an entry that can be changed in this drawing.
         """
         tensors: dict[str, Tensor] = {}
         for key, value in entries.items():
@@ -166,143 +180,179 @@ class Explorer(ipywidgets.VBox):
             if not index or name not in self.live.actions:
                 can = ", ".join(self.live.actions) or "nothing"
                 raise ValueError(f"{key} can't be changed here: change {can}.")
-            tensor = tensors.setdefault(name, getattr(self, name).clone())
+            tensor = tensors.setdefault(name, getattr(self, name))
             if not is_index(index, tensor):
-                raise ValueError(f"{key} is not there: {name} has shape {tuple(tensor.shape)}.")
+                raise ValueError(f"{key} does not exist: {name} has shape {tuple(tensor.shape)}.")
             if tensor.is_floating_point() and math.isfinite(value):
                 largest = torch.finfo(tensor.dtype).max
                 if abs(value) > largest:
-                    ends = f"{tensor.dtype} ends at {largest:.3g}"
-                    raise ValueError(f"{name} can't be {value:g}: {ends}.")
+                    limit = f"the largest {tensor.dtype} is {largest:.3g}"
+                    raise ValueError(f"{name} can't be {value:g}: {limit}.")
             tensor[index] = value
-        with self.hold_trait_notifications():
-            for name, tensor in tensors.items():
-                setattr(self, name, tensor)
+        self.update(**tensors)
 
-    def _follow(self, change: dict) -> None:
-        # Traits that change together are each told of, when all of them hold their new values.
-        if not all(map(is_, self._look(), self._drawn)):
-            self.redraw()
+    @contextmanager
+    def hold_trait_notifications(self) -> Iterator[None]:
+        """Inside it, fields can be set one after another; they are checked and drawn together."""
+        if self._draft is not None:
+            yield
+            return
+        with super().hold_trait_notifications():
+            self._draft = {}
+            try:
+                yield
+                changes = self._draft
+            finally:
+                self._draft = None
+            if changes:
+                self.update(**changes)
 
-    def _look(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in (*self._state, "selected"))
+    def _become(
+        self,
+        state: State,
+        trace: object,
+        selected: tuple[int, ...],
+        changed: Sequence[str] = (),
+        *,
+        is_new_generation: bool = False,
+    ) -> None:
+        """Draw a state and a selection. If that succeeds, they are those of this explorer."""
+        picture = self._picture(state, trace, selected)
+        before = {name: getattr(self, name) for name in changed}
+        self._state, self._trace, self._selected = state, trace, selected
+        with self.live.hold_sync():  # one message
+            if is_new_generation:  # changes that were made in the old picture are void
+                self.live.generation += 1
+            if _parse(self.live.selected)[1] not in ((), selected):
+                self.live.selected = ""  # so that selecting the same again is a change
+            self.live.error = NO_ERROR
+            self.live.show(*picture, self._edits_id)
+        self._show_controls()
+        for name, old in before.items():
+            new = getattr(self, name)
+            if _differs(new, old):
+                self._notify_trait(name, old, new)
 
-    def _show_drawing(self, change: object = None) -> None:
-        trace = self.trace
+    # ------------------------------------------------------------------ how it is shown
+
+    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], panels: Sequence = ()) -> None:
+        """Put controls and panels above the drawing, and call `on_control` when one is used."""
+        self.controls = dict(controls)
+        for name, control in controls.items():
+            if isinstance(control, ipywidgets.Button):
+                control.on_click(lambda _, name=name: self._on_control(name))
+            else:
+                control.observe(
+                    lambda change, name=name: self._on_control(name, change["new"]), "value"
+                )
+        layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
+        box = ipywidgets.Box(tuple(controls.values()), layout=layout)
+        self.children = (box, *panels, self.live)
+        self._show_controls()
+
+    def redraw(self, change: object = None) -> None:
+        """Draw the state again, and set the controls to it."""
+        self._become(self.state, self.trace, self.selected)
+
+    def close(self) -> None:
+        """Close this explorer and every widget that belongs to it."""
+        for widget in _parts_of(self, set()):
+            ipywidgets.Widget.close(widget)
+
+    def _picture(self, state: State, trace: object, selected: tuple[int, ...]) -> tuple:
+        """All that the page shows of a state, complete: its markup, description and values."""
         width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
-        drawing = self.draw(trace, width)
-        line = Row((Text("  "), readout(self.read(trace), width - FRAME)))
-        live = Drawing(Column((line, drawing.scene)), drawing.alt)
-        self.live.show(live, self._values(live), self._taken)
+        drawing = self.draw(state, trace, width)
+        line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
+        page = lower(Column((line, drawing.scene)))
+        return svg.markup(page), drawing.alt, self._values(state, page.keys)
 
-    def _values(self, drawing: Drawing) -> dict[str, float | None]:
-        """What can be changed in a drawing, by key; None for what JSON has no number for."""
-        places: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in self.live.actions}
-        for key in drawing.keys:
+    def _show_controls(self) -> None:
+        self._is_showing_controls = True
+        try:
+            self.show_controls()
+        finally:
+            self._is_showing_controls = False
+
+    def _values(self, state: State, keys: Sequence[str]) -> dict[str, float | None]:
+        """The values that can be changed in a drawing, by key; None for NaN and infinity."""
+        indices: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in self.live.actions}
+        for key in keys:
             name, index = _parse(key)
-            if index and name in places:
-                places[name][key] = index
+            if index and name in indices:
+                indices[name][key] = index
         values = {}
-        for name, of in places.items():
-            if of:
-                entries = getattr(self, name)[tuple(zip(*of.values(), strict=True))]
-                values |= zip(of, map(_sent, entries.tolist()), strict=True)
+        for name, index_of in indices.items():
+            if index_of:
+                entries = getattr(state, name)[tuple(zip(*index_of.values(), strict=True))]
+                values |= zip(index_of, map(_rounded, entries.tolist()), strict=True)
         return values
 
-    def _take_edits(self, change: dict) -> None:
+    # ------------------------------------------------------------------ what a person does
+
+    def _fit_width(self, change: dict) -> None:
+        # Only the picture: a message about a wrong value, and that value in its control, stay.
+        self.live.show(*self._picture(self.state, self.trace, self.selected), self._edits_id)
+
+    def _on_edits(self, change: dict) -> None:
         edits = change["new"]
-        if not edits["values"]:  # the page has dropped what was acknowledged
+        if not edits["values"]:  # the page has removed what was acknowledged
             return
-        self._taken = edits["id"]
+        self._edits_id = edits["id"]
         if edits["generation"] == self.live.generation:  # else made in a picture that is gone
             with self.live.guard():
                 self.edit(edits["values"])
-        self.live.acknowledged = self._taken  # also what was refused
+        self.live.acknowledged = self._edits_id  # also what was refused
 
-    def _take_selected(self, change: dict) -> None:
+    def _on_selected(self, change: dict) -> None:
         index = _parse(change["new"])[1]
-        if index and self.holds(index):  # or else the picture that it was in is gone
-            self.selected = index
+        if index and self.has_entry(self.state, index):  # else selected in a picture that is gone
+            self.select(index)
 
-    @traitlets.validate("selected")
-    def _check_selected(self, proposal: dict) -> tuple[int, ...]:
-        index = proposal["value"]
-        if not self.holds(index):
-            raise traitlets.TraitError(f"selected must be the index of an entry, got {index}.")
-        return index
-
-    @traitlets.observe("selected")
-    def _forget_selected(self, change: dict) -> None:
-        index = _parse(self.live.selected)[1]
-        if index and index != self.selected:
-            self.live.selected = ""  # so that going there again is news
-
-    def _take_control(self, name: str, value: object = None) -> None:
-        if self._is_showing:  # a control that clips what it is given must not clip the state
+    def _on_control(self, name: str, value: object = None) -> None:
+        if self._is_showing_controls:  # a control may round what it shows; the state must not
             return
         with self.live.guard():
-            self.take(name, value)
+            self.on_control(name, value)
 
     def __repr__(self) -> str:
         return self.drawing.text
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:
-        # The picture beside the widget: what a notebook that nobody has run yet can show.
+        # The picture beside the widget: what a notebook shows before it has run.
         return super()._repr_mimebundle_(**kwargs) | self.drawing._repr_mimebundle_()
 
 
-class Required(traitlets.Any):
-    """A trait that can't be None, which `Any` would take without a check."""
-
-    allow_none = False
-
-
 def is_index(index: tuple[int, ...], tensor: Tensor) -> bool:
-    """Whether there is one entry of a tensor at an index."""
+    """Whether a tensor has one entry at an index."""
     return len(index) == tensor.ndim and all(
         0 <= at < size for at, size in zip(index, tensor.shape, strict=True)
     )
 
 
-def number_box(quantity: str) -> ipywidgets.BoundedFloatText:
-    """A box for the entry last touched of a quantity, which `show_number` keeps up to date."""
-    # No slider: the front end's rounds what it is shown, and sends that back as if moved.
-    layout = {"width": "min(100% - 4px, 21em)"}
-    return ipywidgets.BoundedFloatText(
-        min=-_LARGEST,
-        max=_LARGEST,
-        tooltip=quantity,
-        style={"description_width": "initial"},
-        layout=layout,
-    )
+def _differs(new: object, old: object) -> bool:
+    return isinstance(old, Tensor) or type(new) is not type(old) or new != old
 
 
-def show_number(
-    box: ipywidgets.BoundedFloatText, name: str, value: float, limit: float = _LARGEST
-) -> None:
-    """Let a box hold a number and tell its name. What is no number can't be shown there."""
-    box.description = name
-    box.layout.visibility = "visible" if math.isfinite(value) else "hidden"
-    if math.isfinite(value):
-        shown = float(f"{value:.6g}")
-        box.max = max(limit, shown)  # what was given may be beyond what a hand may set
-        box.value = shown
-
-
-def show_count(slider: ipywidgets.IntSlider, count: int) -> None:
-    """Let a slider stand at a count, however large."""
-    slider.max = max(slider.max, count)
-    slider.value = count
-
-
-@lru_cache(maxsize=4096)
 def _parse(key: str) -> tuple[str, tuple[int, ...]]:
-    """What a key names, and the index of the entry; an empty one where it is no single entry."""
+    """The name and the index in the key of one entry; for other keys the index is empty."""
     entry = _ENTRY.fullmatch(key)
     return (entry[1], tuple(map(int, entry[2].split(",")))) if entry else (key, ())
 
 
-@lru_cache(maxsize=4096)
-def _sent(value: float) -> float | None:
-    # Six digits are what a float32 is sure of: −0.3, not −0.30000001192092896.
+def _rounded(value: float) -> float | None:
+    # A float32 has six reliable digits: −0.3, not −0.30000001192092896.
     return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _parts_of(widget: ipywidgets.Widget, seen: set[int]) -> Iterator[ipywidgets.Widget]:
+    """A widget and all widgets that it consists of: children, layouts, styles, links."""
+    if id(widget) in seen:
+        return
+    seen.add(id(widget))
+    owned = [*widget._trait_values.values(), getattr(widget, "_links", ())]
+    for value in owned:
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, ipywidgets.Widget):
+                yield from _parts_of(part, seen)
+    yield widget

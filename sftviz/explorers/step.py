@@ -8,16 +8,23 @@ from struct import pack
 
 import ipywidgets
 import torch
-import traitlets
 from torch import Tensor
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 from sftviz.examples import PRESETS, WORKED_EXAMPLE
-from sftviz.explorers.base import Explorer, Required, is_index, number_box, show_count, show_number
-from sftviz.inputs import StepInputs, matrix
+from sftviz.explorers.base import Explorer, Field, is_index
+from sftviz.explorers.controls import (
+    NARROW,
+    STYLE,
+    count_slider,
+    number_box,
+    show_count,
+    show_number,
+)
+from sftviz.inputs import StepInputs, own_tensor
 from sftviz.step import StepTrace
-from sftviz.views.grid import Tokens, check_tokens
+from sftviz.validate import Tokens
 from sftviz.views.step import readings, step_flow
 
 CONTROLS = (
@@ -30,28 +37,27 @@ CONTROLS = (
     "code",
 )
 _ACTIONS = {"response_mask": "toggle", "policy_log_probs": "move"}
-_STATE = tuple(field.name for field in fields(StepInputs))
-_OWN = "as given"  # the preset that is the explorer's own start
-_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # a large batch has long lines of code
+_OWN = "as given"  # the preset that is the explorer's start
+_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
 
 
 class StepExplorer(Explorer):
-    """The step flow, live: click a mask cell, drag a log-prob, move G, and see what follows.
+    """The step flow, live: click a mask cell, drag a log-prob, move G, and see the result.
 
-    Its state is the arguments of the step and the token last touched; `trace` and `drawing` are
-    computed from it. Setting one of its traits from Python does what a hand does. Of several that
-    only fit together, `load` sets all at once.
+    The state is `StepInputs`; `trace` and `drawing` are computed from it. Setting a field from
+    Python does the same as a click. `update` sets several fields at once, `load` all of them.
 
     Args:
-        policy_log_probs: (B, S) tensor or rows of numbers; the worked example's if left out.
-        response_mask: likewise, 1 = response token; if left out, every token is one.
+        policy_log_probs: (B, S) tensor or rows of numbers; by default the worked example.
+        response_mask: likewise, 1 = response token; by default 1 everywhere.
         gradient_accumulation_steps: int G >= 1.
         normalize_constant: finite number > 0.
         tokens: B rows of S strings, shown above the log-probs.
-        controls: which of `CONTROLS` are offered; what the others hold stays as it was given.
+        controls: which of `CONTROLS` are shown; the others stay as they were given.
 
     Raises:
-        TypeError, ValueError: what `trace_step` refuses; a `TraitError` where a trait is set.
+        TypeError, ValueError: the arguments are not those of `trace_step`; a `TraitError` if a
+            field is set later.
 
     Example:
         >>> explorer = StepExplorer(gradient_accumulation_steps=4)
@@ -60,11 +66,11 @@ class StepExplorer(Explorer):
         (3, tensor(0.0625))
     """
 
-    policy_log_probs = Required()  # (B, S) tensor
-    response_mask = Required()  # (B, S) tensor
-    gradient_accumulation_steps = Required()
-    normalize_constant = Required()
-    tokens = traitlets.Any()
+    policy_log_probs = Field()  # (B, S) tensor
+    response_mask = Field()  # (B, S) tensor
+    gradient_accumulation_steps = Field()
+    normalize_constant = Field()
+    tokens = Field()
 
     def __init__(
         self,
@@ -75,13 +81,13 @@ class StepExplorer(Explorer):
         tokens: Tokens | None = None,
         controls: Sequence[str] = CONTROLS,
     ) -> None:
-        if strange := [name for name in controls if name not in CONTROLS]:
-            raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {strange[0]!r}.")
+        if unknown := [name for name in controls if name not in CONTROLS]:
+            raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {unknown[0]!r}.")
         if policy_log_probs is None:
             policy_log_probs = WORKED_EXAMPLE.policy_log_probs
             response_mask = WORKED_EXAMPLE.response_mask if response_mask is None else response_mask
             tokens = WORKED_EXAMPLE.tokens if tokens is None else tokens
-        policy_log_probs = matrix("policy_log_probs", policy_log_probs)
+        policy_log_probs = own_tensor("policy_log_probs", policy_log_probs)
         if response_mask is None:
             response_mask = torch.ones_like(policy_log_probs, dtype=torch.bool)
         start = StepInputs(
@@ -94,7 +100,7 @@ class StepExplorer(Explorer):
         super().__init__(
             start,
             {name: action for name, action in _ACTIONS.items() if name in controls},
-            limits={"policy_log_probs": 0.0},  # the log of a probability is never above
+            limits={"policy_log_probs": 0.0},  # the log of a probability is never above 0
         )
         self._presets = {_OWN: start, **PRESETS}
         self._code = ipywidgets.HTML(layout={"display": "none"})
@@ -104,7 +110,7 @@ class StepExplorer(Explorer):
     @property
     def code(self) -> str:
         """The lines of Python that make an explorer with this state."""
-        arguments = {name: getattr(self, name) for name in _STATE}
+        arguments = {field.name: getattr(self.state, field.name) for field in fields(StepInputs)}
         lines = [
             f"    {name}={_written(argument)},"
             for name, argument in arguments.items()
@@ -114,44 +120,30 @@ class StepExplorer(Explorer):
         imports += ["from sftviz import StepExplorer", ""]
         return "\n".join([*imports, "StepExplorer(", *lines, ")"])
 
-    def holds(self, index: tuple[int, ...]) -> bool:
-        return is_index(index, self.policy_log_probs)
+    def has_entry(self, state: StepInputs, index: tuple[int, ...]) -> bool:
+        return is_index(index, state.policy_log_probs)
 
-    def draw(self, trace: StepTrace, width: int) -> Drawing:
-        return step_flow(trace, self.tokens, width)
+    def draw(self, state: StepInputs, trace: StepTrace, width: int) -> Drawing:
+        return step_flow(trace, state.tokens, width)
 
-    def read(self, trace: StepTrace) -> dict[str, Text]:
+    def read(
+        self, state: StepInputs, trace: StepTrace, selected: tuple[int, ...]
+    ) -> dict[str, Text]:
         return readings(trace)
 
-    def refuse(self, batch: StepInputs) -> None:
-        batch.check()
-        check_tokens(batch.policy_log_probs.shape, batch.tokens)
-
-    @traitlets.validate(*_STATE)
-    def _check(self, proposal: dict) -> object:
-        return self.checked(proposal)
-
     def _make_controls(self) -> dict[str, ipywidgets.DOMWidget]:
-        style = {"description_width": "initial"}
-        narrow = {"width": "max-content", "max_width": "100%"}
         return {
             "preset": ipywidgets.Dropdown(
-                options=list(self._presets), description="preset", style=style, layout=narrow
+                options=list(self._presets), description="preset", style=STYLE, layout=NARROW
             ),
-            "reset": ipywidgets.Button(description="reset", layout=narrow),
-            "gradient_accumulation_steps": ipywidgets.IntSlider(
-                min=1,
-                max=16,
-                description="G",
-                tooltip="gradient_accumulation_steps",
-                style=style,
-            ),
+            "reset": ipywidgets.Button(description="reset", layout=NARROW),
+            "gradient_accumulation_steps": count_slider("G", "gradient_accumulation_steps"),
             "normalize_constant": ipywidgets.FloatText(
-                description="c", tooltip="normalize_constant", style=style, layout={"width": "8em"}
+                description="c", tooltip="normalize_constant", style=STYLE, layout={"width": "8em"}
             ),
             "policy_log_probs": number_box("policy_log_probs"),
             "code": ipywidgets.ToggleButton(
-                description="as code", tooltip="Python that makes this state", layout=narrow
+                description="as code", tooltip="Python that makes this state", layout=NARROW
             ),
         }
 
@@ -160,9 +152,9 @@ class StepExplorer(Explorer):
             match name:
                 case "policy_log_probs":
                     row, token = self.selected
-                    told = f"log-prob of row {row + 1}, token {token + 1}"
-                    log_prob = self.policy_log_probs[row, token].item()
-                    show_number(control, told, log_prob, self.live.limits[name])
+                    label = f"log-prob of row {row + 1}, token {token + 1}"
+                    log_prob = self.state.policy_log_probs[row, token].item()
+                    show_number(control, label, log_prob, self.live.limits[name])
                 case "gradient_accumulation_steps":
                     show_count(control, self.gradient_accumulation_steps)
                 case "normalize_constant":
@@ -172,7 +164,7 @@ class StepExplorer(Explorer):
                     self._code.value = code and f"{_SCROLLS}{code}</pre>"
                     self._code.layout.display = None if code else "none"
 
-    def take(self, name: str, value: object) -> None:
+    def on_control(self, name: str, value: object) -> None:
         match name:
             case "preset":
                 self.load(self._presets[value])
@@ -185,16 +177,16 @@ class StepExplorer(Explorer):
             case "code":
                 self.redraw()
             case _:
-                super().take(name, value)
+                super().on_control(name, value)
 
 
 def _written(argument: object) -> str:
-    """An argument as Python source, which gives the same value to the last digit."""
+    """An argument as Python source that gives exactly the same value."""
     match argument:
         case Tensor():
             return _written_tensor(argument)
         case float():
-            return repr(float(argument))  # numpy's writes another
+            return repr(float(argument))  # NumPy's repr differs
         case int():
             return repr(int(argument))
         case _:  # tokens
@@ -202,9 +194,9 @@ def _written(argument: object) -> str:
 
 
 def _written_tensor(tensor: Tensor) -> str:
-    """A tensor as the rows that it is made of."""
+    """A tensor as rows of numbers."""
     is_plain = tensor.dtype == torch.float32 or not tensor.is_floating_point()
-    if is_plain and ((tensor == 0) | (tensor == 1)).all():  # as masks are written
+    if is_plain and ((tensor == 0) | (tensor == 1)).all():  # a mask
         return repr([[int(entry) for entry in row] for row in tensor.tolist()])
     lines = [[_shortest(entry, tensor.dtype) for entry in row] for row in tensor.tolist()]
     rows = ", ".join([f"[{', '.join(line)}]" for line in lines])
@@ -212,7 +204,7 @@ def _written_tensor(tensor: Tensor) -> str:
 
 
 def _shortest(entry: float, dtype: torch.dtype) -> str:
-    """The shortest number that is this entry of a tensor."""
+    """The shortest number that gives this entry of a tensor."""
     if not math.isfinite(entry):
         return f'float("{entry}")'
     code = {torch.float64: "d", torch.float16: "e"}.get(dtype, "f")

@@ -9,7 +9,6 @@ import anywidget
 import traitlets
 
 from sftviz.drawing import svg
-from sftviz.drawing.drawing import Drawing
 
 NO_ERROR = {"message": "", "traceback": ""}
 
@@ -26,7 +25,8 @@ class LiveDrawing(anywidget.AnyWidget):
     `acknowledged` and `generation`, is explained at the top of live_drawing.js.
     """
 
-    _esm = _HERE / "live_drawing.js"
+    # Text, not a path: a path is watched for changes, and its watcher keeps every widget alive.
+    _esm = (_HERE / "live_drawing.js").read_text("utf-8")
     _css = svg.stylesheet("live") + (_HERE / "live_drawing.css").read_text("utf-8")
 
     svg = traitlets.Unicode().tag(sync=True)
@@ -44,15 +44,17 @@ class LiveDrawing(anywidget.AnyWidget):
     columns = traitlets.Int(0).tag(sync=True)
     error = traitlets.Dict(NO_ERROR).tag(sync=True)
 
-    def show(self, drawing: Drawing, values: dict[str, float | None], acknowledged: float) -> None:
+    def show(
+        self, markup: str, alt: str, values: dict[str, float | None], acknowledged: float
+    ) -> None:
         """Show another drawing, in one message.
 
         `values` are those that can be changed in it, `acknowledged` is the id of the last edits
         that it includes.
         """
         with self.hold_sync():
-            self.svg = svg.markup(drawing.page)
-            self.alt = drawing.alt
+            self.svg = markup
+            self.alt = alt
             self.values = values
             self.acknowledged = acknowledged
 

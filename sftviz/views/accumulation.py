@@ -1,4 +1,4 @@
-"""What accumulates in `.grad`, microbatch by microbatch, and what it was meant to come to."""
+"""A window of microbatches: `.grad` after each of them, and the full-batch gradient."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,25 +10,35 @@ from sftviz.accumulation import AccumulationTrace, MicrobatchRecord
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import number
 from sftviz.drawing.scene import Card, Cell, Column, Flow, Node, Row, Text
-from sftviz.views.parts import CELL, TITLES, elide, equals, formula, ledger, section, table
+from sftviz.views.grid import Columns, fit_columns, fit_rows, grid
+from sftviz.views.parts import (
+    CELL,
+    FRAME,
+    TITLES,
+    TONES,
+    WIDTH,
+    equals,
+    ledger,
+    section,
+    table,
+    wrapped_formula,
+)
 from sftviz.views.stages import Term
-from sftviz.views.step import FRAME, WIDTH
 
 _BODY = 66  # cells, for the longest line with its result
-_MAX = 6  # rows and columns of a parameter; more are left out
-_TONES = {"ratio": "loss", "cosine": "masked_sum"}
+_MOST = 6  # rows and columns of a parameter
 
 
 def accumulation_flow(
     trace: AccumulationTrace, reached: int | None = None, width: int = WIDTH
 ) -> Drawing:
-    """A window from its first microbatch to `zero_grad()`, with what is in `.grad` after each.
+    """A window from its first microbatch to `zero_grad()`, with `.grad` after each microbatch.
 
     Args:
-        trace: the run to draw; of the model's parameters, the first one that is a table.
-        reached: how many of its moments are shown: one a microbatch, then the optimizer's step,
-            then `zero_grad()`. What comes later keeps its place, empty. None: all of them.
-        width: in cells, what the picture should fit.
+        trace: the run to draw; of the model's parameters, the first one that is a matrix.
+        reached: how many of its moments are shown: one per microbatch, then the optimizer's step,
+            then `zero_grad()`. The space of later moments stays empty. None: all moments.
+        width: in cells.
 
     >>> from sftviz.accumulation import accumulate
     >>> from sftviz.experiments.bigram import BigramModel, make_window
@@ -37,45 +47,36 @@ def accumulation_flow(
     'Accumulation of 2 microbatches, by the rule G²: .grad has grown to 2 times the gradient \
 of the mean per sequence. zero_grad(): .grad is None, and the next window begins.'
     """
-    moments = len(trace.microbatches) + 2
-    reached = moments if reached is None else reached
+    count = len(trace.microbatches)
+    reached = count + 2 if reached is None else reached
     page = _Page(trace, reached, width - FRAME)
-    told = [
-        *((f"Microbatch {tick.index + 1}", page.microbatch(tick)) for tick in trace.microbatches),
-        ("optimizer.step()", page.step()),
-        ("zero_grad()", page.zero_grad()),
-    ]
+    bodies = {
+        **{f"Microbatch {of.index + 1}": page.microbatch(of) for of in trace.microbatches},
+        "optimizer.step()": page.step(),
+        "zero_grad()": page.zero_grad(),
+    }
     beside = TITLES + page.body <= width - FRAME
-    sections = [
-        section(str(place), title, node, beside=beside)
-        for place, (title, node) in enumerate(told, start=1)
-    ]
-    count, rule = len(trace.microbatches), trace.scaling.name
-    alt = f"Accumulation of {count} microbatches, by the rule {rule}: "
-    if reached > len(trace.microbatches):
-        mean = f"the gradient of the mean per {trace.scaling.per}"
-        alt += f".grad has grown to {number(trace.ratio)} times {mean}."
-        if reached >= moments:
-            alt += f" zero_grad(): {_cleared(trace)}."
-    else:
-        alt += f"{reached} of {len(trace.microbatches)} are in .grad."
-    return Drawing(Flow(tuple(sections)), alt)
+    sections = tuple(
+        section(str(index), title, node, beside=beside)
+        for index, (title, node) in enumerate(bodies.items(), start=1)
+    )
+    return Drawing(Flow(sections), _describe(trace, reached))
 
 
 def readings(trace: AccumulationTrace, reached: int) -> dict[str, Text]:
-    """What the window came to, by name; that it has not yet, before its end."""
-    shown = reached > len(trace.microbatches)
+    """The results of a window by name; `…` before its end."""
+    is_shown = reached > len(trace.microbatches)
     return {
-        name: Text(number(getattr(trace, name)) if shown else "…", tone, name)
-        for name, tone in _TONES.items()
+        name: Text(number(getattr(trace, name)) if is_shown else "…", TONES[name], name)
+        for name in ("ratio", "cosine")
     }
 
 
 def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
-    """One line a rule: what of the full batch's gradient is in the accumulated one.
+    """One line per rule: how its accumulated gradient compares with the full-batch gradient.
 
-    A ratio of 1 and a cosine of 1 mean that the two are the same. A ratio that is not 1 is a
-    gradient too long or too short; a cosine that is not 1 points somewhere else.
+    With a ratio and a cosine of 1 both are equal. A ratio that is not 1 is a wrong length, a cosine
+    that is not 1 a wrong direction.
 
     >>> from sftviz.accumulation import accumulate
     >>> from sftviz.experiments.bigram import BigramModel, make_window
@@ -93,22 +94,32 @@ def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
     rows = [
         (
             Text(f"÷ {trace.scaling.name}" if trace.scaling.name != "none" else "÷ 1"),
-            equals(
-                Text("÷ " + ", ".join(sorted({str(tick.divisor) for tick in trace.microbatches})))
-            ),
+            equals(Text(f"÷ {_divisors(trace)}")),
             Row((Text("ratio "), _value("ratio", trace.ratio))),
             Row((Text("cosine "), _value("cosine", trace.cosine))),
             Text(f"of the mean per {trace.scaling.per}", "muted"),
         )
         for trace in traces
     ]
-    sentences = "; ".join(
+    values = "; ".join(
         f"÷ {trace.scaling.name}: ratio {number(trace.ratio)}, cosine {number(trace.cosine)}"
         for trace in traces
     )
-    return Drawing(
-        Card(table(rows, gap=2)), f"Accumulated against full-batch gradient. {sentences}."
-    )
+    return Drawing(Card(table(rows, gap=2)), f"Accumulated against full-batch gradient. {values}.")
+
+
+def _divisors(trace: AccumulationTrace) -> str:
+    return ", ".join(sorted({str(microbatch.divisor) for microbatch in trace.microbatches}))
+
+
+def _describe(trace: AccumulationTrace, reached: int) -> str:
+    count = len(trace.microbatches)
+    alt = f"Accumulation of {count} microbatches, by the rule {trace.scaling.name}: "
+    if reached <= count:
+        return f"{alt}{reached} of {count} are in .grad."
+    mean = f"the gradient of the mean per {trace.scaling.per}"
+    alt += f".grad has grown to {number(trace.ratio)} times {mean}."
+    return f"{alt} zero_grad(): {_after_window(trace)}." if reached > count + 1 else alt
 
 
 @dataclass(frozen=True)
@@ -124,94 +135,80 @@ class _Page:
         return next(name for name, grad in self.trace.grad.items() if grad.ndim == 2)
 
     @property
-    def columns(self) -> tuple[int | None, ...]:
-        room = min(_MAX, self.width // (CELL + 1))
-        return elide(self.trace.grad[self.parameter].shape[1], room)
+    def columns(self) -> Columns:
+        columns = self.trace.grad[self.parameter].shape[1]
+        return fit_columns(columns, min(self.width, _MOST * (CELL + 1)))
 
     @property
     def body(self) -> int:
-        return min(max(_BODY, len(self.columns) * (CELL + 1)), self.width)
+        return min(max(_BODY, self.columns.width), self.width)
 
-    def microbatch(self, tick: MicrobatchRecord) -> Node:
-        shown = tick.index < self.reached
-        masked_sum = Term(self.write(tick.masked_sum, shown) or "…", "masked_sum")
+    def microbatch(self, record: MicrobatchRecord) -> Node:
+        is_shown = record.index < self.reached
+        masked_sum = Term(number(record.masked_sum.item()) if is_shown else "…", "masked_sum")
         terms = (
             Term("scaled_loss", "scaled_loss"),
             Term(" = −("),
             masked_sum,
-            Term(f") ÷ {tick.divisor}"),
+            Term(f") ÷ {record.divisor}"),
         )
-        lines = formula(terms, self.body - CELL - 1, f"{tick.num_tokens} response tokens")
-        tone = "scaled_loss" if shown else "entry"
-        loss = Cell(self.write(tick.scaled_loss, shown), CELL, tone, "scaled_loss")
-        grad, added = (of[self.parameter] for of in (tick.grad, tick.microbatch_grad))
-        grid = self.grid(f"grad_{tick.index + 1}", grad, added, shown)
+        note = f"{record.num_tokens} response tokens"
+        left = wrapped_formula(terms, self.body - CELL - 1, note)
+        loss = _value("scaled_loss", record.scaled_loss.item() if is_shown else None)
         after = "after backward()"
-        if tick.index == 0 and self.trace.leftover is not None:
-            after += ", on top of what was left in it"
-        return Column((*ledger(lines, loss, self.body), *self.caption(".grad", after), *grid))
+        if record.index == 0 and self.trace.leftover is not None:
+            after += ", added to the gradient of the window before"
+        grad, added = (of[self.parameter] for of in (record.grad, record.microbatch_grad))
+        return Column(
+            (
+                *ledger(left, loss, self.body),
+                *self.caption(".grad", after),
+                *self.grid(f"grad_{record.index + 1}", grad, added, is_shown),
+            )
+        )
 
     def step(self) -> Node:
-        shown = self.reached > len(self.trace.microbatches)
+        is_shown = self.reached > len(self.trace.microbatches)
         grad = self.trace.full_batch_grad[self.parameter]
-        full = self.grid("full_batch_grad", grad, grad, shown)
-        per = self.trace.scaling.per
+        note = f"all rows at once, the mean per {self.trace.scaling.per}"
         ratio, cosine = (
-            _value(name, getattr(self.trace, name) if shown else None)
+            _value(name, getattr(self.trace, name) if is_shown else None)
             for name in ("ratio", "cosine")
         )
         return Column(
             (
-                *self.caption("full batch", f"all rows at once, the mean per {per}"),
-                *full,
-                *ledger([Text(".grad is so many times that: ratio")], ratio, self.body),
-                *ledger([Text("and points the same way if 1: cosine")], cosine, self.body),
+                *self.caption("full batch", note),
+                *self.grid("full_batch_grad", grad, grad, is_shown),
+                *ledger([Text("length relative to the full batch: ratio")], ratio, self.body),
+                *ledger([Text("direction, 1 if the same: cosine")], cosine, self.body),
             )
         )
 
     def zero_grad(self) -> Node:
-        shown = self.reached > len(self.trace.microbatches) + 1
-        return Text(_cleared(self.trace) if shown else "", "muted")
+        is_shown = self.reached > len(self.trace.microbatches) + 1
+        return Text(_after_window(self.trace) if is_shown else "", "muted")
 
-    def grid(self, field: str, grad: Tensor, added: Tensor, shown: bool) -> list[Node]:
-        """A parameter's gradient as a grid, in its tone where something was added to it.
+    def grid(self, field: str, grad: Tensor, added: Tensor, is_shown: bool) -> list[Node]:
+        """A gradient as a grid. Entries that something was added to have the gradient's tone."""
+        values, is_added = grad.tolist(), added.ne(0).tolist()
 
-        While it is not shown, its empty places.
-        """
-        values, touched = grad.tolist(), added.ne(0).tolist()
-        return [
-            Text("⋮", "muted")
-            if row is None
-            else Row(
-                tuple(
-                    Text("⋯", "muted")
-                    if column is None
-                    else Cell(
-                        self.write(values[row][column], shown),
-                        CELL,
-                        "gradient" if shown and touched[row][column] else "entry",
-                        f"{field}[{row},{column}]",
-                    )
-                    for column in self.columns
-                ),
-                gap=1,
-            )
-            for row in elide(len(values), _MAX)
-        ]
+        def cell(row: int, column: int) -> Cell:
+            text = number(values[row][column]) if is_shown else ""
+            tone = "gradient" if is_shown and is_added[row][column] else "entry"
+            return Cell(text, CELL, tone, f"{field}[{row},{column}]")
+
+        return grid(fit_rows(len(values), _MOST), self.columns, cell)
 
     def caption(self, name: str, note: str) -> list[Node]:
-        """A name with a word on it; where both have no room, one below the other."""
+        """A name with a note, on one line or two."""
         line = Row((Text(name, "gradient"), Text(note, "muted")), gap=2)
         if line.width <= self.body:
             return [line]
         return [Text(name, "gradient"), *(Text(part, "muted") for part in wrap(note, self.body))]
 
-    def write(self, value: Tensor | float, shown: bool) -> str:
-        return number(float(value)) if shown else ""
 
-
-def _cleared(trace: AccumulationTrace) -> str:
-    """What the end of the window leaves in `.grad`."""
+def _after_window(trace: AccumulationTrace) -> str:
+    """What is in `.grad` after the end of the window."""
     if trace.leftover is None:
         return ".grad is None, and the next window begins"
     return "forgotten: the next window adds to what is in .grad"
@@ -220,4 +217,4 @@ def _cleared(trace: AccumulationTrace) -> str:
 def _value(name: str, value: float | None) -> Cell:
     if value is None:
         return Cell("", CELL, "entry", name)
-    return Cell(number(value), CELL, _TONES[name], name)
+    return Cell(number(value), CELL, TONES[name], name)

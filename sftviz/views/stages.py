@@ -1,7 +1,7 @@
-"""A trace told as the six stages of the step: what each is called, what it ran, what it gave.
+"""The six stages of the step: for each its title, the code that ran, its formula, its numbers.
 
-The code of a stage is taken from the function that ran, its numbers from the trace. A formula is
-one template, read twice: with the names of its quantities, and with their numbers.
+The code of a stage is taken from the source of the function that ran, its numbers from the trace. A
+formula is a template that is filled twice: with the names of its quantities, and with numbers.
 """
 
 import ast
@@ -24,11 +24,11 @@ _QUANTITIES = {field.name: field.name for field in fields(StepTrace)} | {
     symbol: name for name, symbol in SYMBOLS.items()
 }
 _QUANTITY = re.compile(rf"\b({'|'.join(_QUANTITIES)})\b")
-_ADDENDS = 4  # written of a sum over rows, the last one always among them
+_ADDENDS = 4  # shown of a sum over rows: the first ones and the last
 
 
 class Term(NamedTuple):
-    """A piece of a formula. Its key, if any, names the value that it stands for."""
+    """A part of a formula. Its key, if any, is the name of the value that it shows."""
 
     text: str
     key: str | None = None
@@ -36,10 +36,11 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the six things that the step does.
+    """One of the six stages of the step.
 
-    `formula` says it with names, `substitution` says the same with this run's numbers, and `value`
-    is what came out: the field `quantity` of the trace. `code` holds the lines that computed it.
+    `formula` has the names of quantities, `substitution` is the same formula with the numbers of
+    this run, and `value` is the result: the field `quantity` of the trace. `code` has the lines
+    that computed it.
     """
 
     number: int
@@ -53,11 +54,11 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class _Script:
+class _Description:
     """The part of a stage that is the same for every trace.
 
-    A template names fields of the trace; `:Σ` stands for the sum over a field's tokens. `lines`
-    names what the lines of code assign or do.
+    A template contains names of fields of the trace; `:Σ` is the sum over a field's tokens. `lines`
+    are the names that the lines of code assign, or what they do.
     """
 
     title: str
@@ -67,41 +68,41 @@ class _Script:
     note: Callable[[StepTrace], str] = lambda trace: ""
 
 
-_SCRIPTS = (
-    _Script(
+_STAGES = (
+    _Description(
         "Count tokens",
         "num_tokens",
         ("num_tokens",),
         "{response_mask:Σ}",
         lambda trace: f"of {trace.response_mask.numel()}",
     ),
-    _Script(
+    _Description(
         "Masked sum",
         "masked_sum",
         ("masked_log_probs", "masked_sum"),
         "{masked_log_probs:Σ} ÷ {normalize_constant}",
     ),
-    _Script(
+    _Description(
         "Negate, divide by G",
         "loss",
         ("loss",),
         f"{MINUS}{{masked_sum}} ÷ {{gradient_accumulation_steps}}",
     ),
-    _Script(
+    _Description(
         "Divide by G again",
         "scaled_loss",
         ("scaled_loss",),
         "{loss} ÷ {gradient_accumulation_steps}",
         lambda trace: f"in all ÷ G² = ÷ {trace.gradient_accumulation_steps**2}",
     ),
-    _Script(
+    _Description(
         "Backward",
         "grad",
         ("backward",),
         f"{MINUS}1 ÷ ({{gradient_accumulation_steps}}² · {{normalize_constant}})",
         lambda trace: "0 at masked tokens" if trace.num_tokens else "no token counts",
     ),
-    _Script(
+    _Description(
         "Return",
         "scaled_loss",
         ("return",),
@@ -111,7 +112,7 @@ _SCRIPTS = (
 
 
 def explain_step(trace: StepTrace) -> tuple[Stage, ...]:
-    """Tell a trace as six stages.
+    """Explain a run of the step as six stages.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> for stage in explain_step(WORKED_EXAMPLE.trace()):
@@ -126,21 +127,21 @@ def explain_step(trace: StepTrace) -> tuple[Stage, ...]:
     return tuple(
         Stage(
             number=index,
-            title=script.title,
-            quantity=script.quantity,
-            code=tuple(_code()[line] for line in script.lines),
-            formula=_formula(script.template),
-            substitution=_read(script.template, lambda *field: _numbers(trace, *field)),
-            value=value(trace, script.quantity),
-            note=script.note(trace),
+            title=stage.title,
+            quantity=stage.quantity,
+            code=tuple(_code()[line] for line in stage.lines),
+            formula=formula_of_names(stage.template),
+            substitution=_fill(stage.template, lambda *field: _numbers(trace, *field)),
+            value=value(trace, stage.quantity),
+            note=stage.note(trace),
         )
-        for index, script in enumerate(_SCRIPTS, start=1)
+        for index, stage in enumerate(_STAGES, start=1)
     )
 
 
 def value(trace: StepTrace, quantity: str) -> str:
-    """Write the number of a trace that a quantity names; the gradient's is its largest in size,
-    which is that of every response token."""
+    """Write a quantity of a trace. Of the gradient, write the entry of the largest size, which is
+    the gradient at every response token."""
     field = getattr(trace, quantity)
     if quantity == "grad":
         field = largest(field)
@@ -148,15 +149,14 @@ def value(trace: StepTrace, quantity: str) -> str:
 
 
 def largest(tensor: Tensor) -> Tensor:
-    """The entry that is largest in size, 0 of none."""
+    """The entry of the largest size; 0 if there is none."""
     flat = tensor.flatten()
     return flat[flat.abs().argmax()] if len(flat) else tensor.new_zeros(())
 
 
-@cache
-def _formula(template: str) -> tuple[Term, ...]:
-    """A template filled with names."""
-    return _read(template, _name)
+def formula_of_names(template: str) -> tuple[Term, ...]:
+    """Fill a template with the names of its quantities."""
+    return _fill(template, _name)
 
 
 def _name(quantity: str, spec: str) -> list[Term]:
@@ -165,7 +165,7 @@ def _name(quantity: str, spec: str) -> list[Term]:
 
 
 def _numbers(trace: StepTrace, quantity: str, spec: str) -> list[Term]:
-    """One number, or with a spec the sum of a field's rows, each row a term of its own."""
+    """One number; with a spec, the sum of a field's rows, one term per row."""
     if not spec:
         return [Term(value(trace, quantity), quantity)]
     rows = getattr(trace, quantity).cpu().double().sum(1).tolist()
@@ -182,8 +182,8 @@ def _numbers(trace: StepTrace, quantity: str, spec: str) -> list[Term]:
     return terms
 
 
-def _read(template: str, write: Callable[[str, str], list[Term]]) -> tuple[Term, ...]:
-    """Fill a template. What would read as two operators, or bind otherwise, gets parentheses."""
+def _fill(template: str, write: Callable[[str, str], list[Term]]) -> tuple[Term, ...]:
+    """Fill a template. A sum, and a number with a minus after an operator, get parentheses."""
     terms: list[Term] = []
     for literal, quantity, spec, _ in Formatter().parse(template):
         if literal:
@@ -196,14 +196,14 @@ def _read(template: str, write: Callable[[str, str], list[Term]]) -> tuple[Term,
         if (
             (is_sum and template != f"{{{quantity}:{spec}}}")
             or (first.startswith(MINUS) and literal.endswith((MINUS, "÷ ", "· ")))
-            or (first == "0" and literal.endswith(MINUS))  # −(0), for there is no number −0
+            or (first == "0" and literal.endswith(MINUS))  # −(0), because there is no number −0
         ):
             written = [Term("("), *written, Term(")")]
         terms += written
     return tuple(terms)
 
 
-@cache
+@cache  # reading and parsing the source takes 2 ms
 def _code() -> dict[str, tuple[Term, ...]]:
     """Each line of the step, taken from its source, by the name it assigns or what it does."""
     source = inspect.getsource(step)
@@ -221,6 +221,6 @@ def _code() -> dict[str, tuple[Term, ...]]:
 
 
 def _words(source: str, statement: ast.stmt) -> tuple[Term, ...]:
-    """A statement as terms: each word that names a quantity is one, what lies between another."""
+    """A statement as terms: the words that name a quantity, and the text between them."""
     parts = _QUANTITY.split(ast.get_source_segment(source, statement))
     return tuple(Term(part, _QUANTITIES.get(part)) for part in parts if part)

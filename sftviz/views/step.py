@@ -1,55 +1,50 @@
-"""Pictures of a trace. Each is a pure function from a trace to a drawing.
+"""Pictures of one run of the step.
 
-A token keeps its column from the inputs to its gradient, so that the eye falls straight down, and
-every result stands at the right edge, so that the sum can be followed like a ledger.
+A token has the same column from the inputs to its gradient, so the eye goes straight down. Every
+result is at the right edge, so the sum can be followed like a ledger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import number, token_label
-from sftviz.drawing.scene import Card, Cell, Column, Flow, Node, Row, Text
-from sftviz.step import StepTrace, trace_step
-from sftviz.views.grid import (
-    TOKEN_FIELDS,
-    Sheet,
-    Tokens,
-    check_tokens,
-    fit,
-    grid,
-    labels,
-    row_sums,
-)
+from sftviz.drawing.scene import Align, Card, Cell, Column, Flow, Node, Row, Text
+from sftviz.step import StepTrace
+from sftviz.validate import Tokens, check_tokens
+from sftviz.views.grid import Columns, Places, elide, fit_columns, fit_rows, grid, shown
 from sftviz.views.parts import (
     CELL,
+    FRAME,
+    NARROWEST,
     TITLES,
     TONES,
-    aligned,
+    WIDTH,
     caption,
-    elide,
+    describe,
     equals,
     formula,
-    formula_width,
     ledger,
     result,
+    same_width,
     section,
     table,
+    wrapped_formula,
 )
 from sftviz.views.stages import SYMBOLS, Stage, Term, explain_step, largest, value
 
-WIDTH = 112  # cells: what a notebook shows on a small laptop
-NARROWEST = 48  # cells: a formula needs as many
-FRAME = 4  # cells: what a card adds to its body's width
-_ENDLESS = 10**6  # cells: a width at which nothing wraps
-_GRIDS = {"masked_sum": "masked_log_probs", "grad": "grad"}  # what a stage shows above its result
+TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")  # each (B, S)
+_GRIDS = {"masked_sum": "masked_log_probs", "grad": "grad"}  # of a stage, above its result
+_NARROWEST_CELL = 3  # a digit and its flanks
+_SUMS = 10  # cells, at least, for the row sums beside a grid
 
 
 def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH) -> Drawing:
     """The whole step from top to bottom: its inputs and its six stages.
 
-    The picture fits itself to its width: titles move above what they name, code wraps, and rows
-    and columns are left out of the grids. Totals are always those of all tokens.
+    The picture fits itself to its width: titles move above what they name, code is wrapped, and
+    rows and columns are left out of the grids. Sums are always over all tokens.
 
     Args:
         trace: the run to draw.
@@ -57,7 +52,7 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
         width: in cells, 48 or more.
 
     Raises:
-        ValueError: there is not one string for each token, or the width is too small.
+        TypeError, ValueError: there is not one string per token, or the width is too small.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> step_flow(WORKED_EXAMPLE.trace()).alt
@@ -66,27 +61,27 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
     """
     if width < NARROWEST:
         raise ValueError(
-            f"width must be at least {NARROWEST} cells, got {width}: a formula needs as many."
+            f"width must be at least {NARROWEST} cells, got {width}: a formula needs that many."
         )
     inner = width - FRAME
-    sheet = fit(trace, tokens, inner)
+    token_grids = _fit(trace, tokens, inner)
     stages = explain_step(trace)
     sums = [_sum_terms(stage) for stage in stages]
-    natural = max(sheet.grid_width, *map(_natural_width, stages, sums))
+    natural = max(token_grids.width, *map(_natural_width, stages, sums))
     beside = TITLES + natural <= inner
     body = min(natural, inner)
-    sections = [("0", "Inputs", _inputs(sheet, body))]
+    sections = [section("0", "Inputs", _inputs(token_grids, body), beside=beside)]
     sections += [
-        (str(stage.number), stage.title, _stage(sheet, stage, terms, body))
+        section(
+            str(stage.number), stage.title, _stage(token_grids, stage, terms, body), beside=beside
+        )
         for stage, terms in zip(stages, sums, strict=True)
     ]
-    return Drawing(
-        Flow(tuple(section(*told, beside=beside) for told in sections)), alt=sentence(trace)
-    )
+    return Drawing(Flow(tuple(sections)), describe(trace))
 
 
 def readings(trace: StepTrace) -> dict[str, Text]:
-    """What the step came to, by name: for a line that stays in sight where the picture does not.
+    """The results of the step by name: for a line that is always visible above the picture.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> [reading.text for reading in readings(WORKED_EXAMPLE.trace()).values()]
@@ -97,7 +92,7 @@ def readings(trace: StepTrace) -> dict[str, Text]:
 
 
 def key_formula(trace: StepTrace) -> Drawing:
-    """The loss and its gradient a line each: with names, with this run's numbers, and the value.
+    """The loss and its gradient, one line each: with names, with this run's numbers, and the value.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(key_formula(WORKED_EXAMPLE.trace()))
@@ -109,20 +104,20 @@ def key_formula(trace: StepTrace) -> Drawing:
     ╰─────────────────────────────────────────────────────────────────────╯
     """
     stages = explain_step(trace)[1:5]
-    results = aligned(result(trace, stage.quantity) for stage in stages)
+    results = same_width(result(trace, stage.quantity) for stage in stages)
     rows = [
         (
             Text(stage.quantity, TONES[stage.quantity], stage.quantity),
-            *(equals(formula(terms, _ENDLESS)[0]) for terms in (stage.formula, stage.substitution)),
+            *(equals(formula(terms)) for terms in (stage.formula, stage.substitution)),
             equals(outcome),
         )
         for stage, outcome in zip(stages, results, strict=True)
     ]
-    return Drawing(Card(table(rows, gap=1)), sentence(trace))
+    return Drawing(Card(table(rows, gap=1)), describe(trace))
 
 
 def gradient_formula(trace: StepTrace) -> Drawing:
-    """The two cases of the gradient, with what autograd left at the tokens of each.
+    """The two cases of the gradient, with the values that autograd computed.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(gradient_formula(WORKED_EXAMPLE.trace()))
@@ -134,12 +129,12 @@ def gradient_formula(trace: StepTrace) -> Drawing:
     backward = explain_step(trace)[4]
     masked = ~trace.response_mask
     left = number(largest(trace.grad[masked]).item())
-    cells = aligned((result(trace, "grad"), Cell(left, CELL, "masked")))
+    cells = same_width((result(trace, "grad"), Cell(left, CELL, "masked")))
     rows = [
         (
             Row((Text("grad", "gradient", "grad"), Text(" = "), Text("⎧", "muted"))),
-            formula(backward.formula, _ENDLESS)[0],
-            equals(formula(backward.substitution, _ENDLESS)[0]),
+            formula(backward.formula),
+            equals(formula(backward.substitution)),
             equals(cells[0]),
             Text(f" at {_count(trace.num_tokens, 'response token')}", "muted"),
         ),
@@ -151,14 +146,14 @@ def gradient_formula(trace: StepTrace) -> Drawing:
             Text(f" at {_count(int(masked.sum()), 'masked token')}", "muted"),
         ),
     ]
-    return Drawing(Card(table(rows, gap=1)), sentence(trace))
+    return Drawing(Card(table(rows, gap=1)), describe(trace))
 
 
 def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) -> Drawing:
-    """The gradient at a response token as G changes and all else stays: one run of the step each.
+    """The gradient at a response token for several G: one run of the step each.
 
     Raises:
-        TypeError, ValueError: one of the steps is no int of at least 1.
+        TypeError, ValueError: one of the steps is not an int of at least 1.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(gradient_table(WORKED_EXAMPLE.trace(), steps=(1, 2, 4)))
@@ -168,15 +163,12 @@ def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) ->
     │ G = [        4]  −1 ÷ (4² · 1) = [  −0.0625] │
     ╰──────────────────────────────────────────────╯
     """
-    runs = [
-        trace_step(trace.policy_log_probs, trace.response_mask, G, trace.normalize_constant)
-        for G in steps
-    ]
-    results = aligned(result(run, "grad") for run in runs)
+    runs = [trace.rerun(G) for G in steps]
+    results = same_width(result(run, "grad") for run in runs)
     rows = [
         (
             Row((Text("G = "), result(run, "gradient_accumulation_steps"), Text(" "))),
-            formula(explain_step(run)[4].substitution, _ENDLESS)[0],
+            formula(explain_step(run)[4].substitution),
             equals(outcome),
         )
         for run, outcome in zip(runs, results, strict=True)
@@ -188,12 +180,15 @@ def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) ->
 
 
 def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int = 24) -> Drawing:
-    """One line a token: its log-prob, its mask bit, what is left of it, its gradient.
+    """One line per token: its log-prob, its mask bit, its masked log-prob, its gradient.
 
     Args:
         trace: the run to draw.
         tokens: B rows of S strings.
-        max_tokens: of a larger batch the first ones and the last are shown.
+        max_tokens: of a larger batch the first tokens and the last one are shown.
+
+    Raises:
+        TypeError, ValueError: there is not one string per token.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(token_table(WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens, max_tokens=5))
@@ -206,60 +201,123 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
     │ row 2 token 4 blue [          −0.5] [          1] [          −0.5] [    −0.25] │
     ╰────────────────────────────────────────────────────────────────────────────────╯
     """
-    check_tokens(trace.policy_log_probs.shape, tokens)
-    S = trace.policy_log_probs.shape[1]
-    places = elide(trace.response_mask.numel(), max_tokens)
-    shown = [place for place in places if place is not None]
-    texts = {
-        field: [number(+entry) for entry in getattr(trace, field).flatten()[shown].tolist()]
-        for field in TOKEN_FIELDS
-    }
-    widths = {
-        field: max(CELL, len(field), 2 + max(map(len, texts[field]))) for field in TOKEN_FIELDS
-    }
-    lines = {}
-    for index, place in enumerate(shown):
-        row, column = divmod(place, S)
-        tone = None if trace.response_mask[row, column] else "masked"
-        lines[place] = (
-            Text(f"row {row + 1}", "muted"),
-            Text(f"token {column + 1}", "muted"),
-            Text(token_label(tokens[row][column], 16) if tokens else ""),
-            *(
-                Cell(
-                    texts[field][index],
-                    widths[field],
-                    tone or TONES[field],
-                    f"{field}[{row},{column}]",
-                )
-                for field in TOKEN_FIELDS
-            ),
-        )
+    B, S = trace.policy_log_probs.shape
+    check_tokens(tokens, (B, S))
+    places = elide(B * S, max_tokens, max_tokens - 1)
+    indices = shown(places)
+    values = {field: getattr(trace, field).flatten()[indices].tolist() for field in TOKEN_FIELDS}
+    texts = {field: list(map(number, values[field])) for field in TOKEN_FIELDS}
+    widths = {field: max(CELL, len(field), 2 + max(map(len, texts[field]))) for field in texts}
+
+    def line(index: int) -> Iterator[Node]:
+        place = indices.index(index)
+        row, column = divmod(index, S)
+        yield Text(f"row {row + 1}", "muted")
+        yield Text(f"token {column + 1}", "muted")
+        yield Text(token_label(tokens[row][column], 16) if tokens else "")
+        for field in TOKEN_FIELDS:
+            tone = TONES[field] if values["response_mask"][place] else "masked"
+            yield Cell(texts[field][place], widths[field], tone, f"{field}[{row},{column}]")
+
     blank = (Text(""),) * 3
     gap = (Text("⋮", "muted"), *blank, *blank)
     header = (*blank, *(Text(field, TONES[field], field) for field in TOKEN_FIELDS))
-    rows = [header, *(gap if place is None else lines[place] for place in places)]
-    return Drawing(Card(table(rows, gap=1)), sentence(trace))
+    rows = [header, *(gap if index is None else tuple(line(index)) for index in places)]
+    return Drawing(Card(table(rows, gap=1)), describe(trace))
 
 
-def sentence(trace: StepTrace) -> str:
-    """What a picture of a trace shows, in one sentence."""
-    return (
-        f"SFT step, G = {trace.gradient_accumulation_steps}: "
-        f"{trace.num_tokens} of {trace.response_mask.numel()} tokens count; "
-        f"masked_sum {value(trace, 'masked_sum')}; loss {value(trace, 'loss')}; "
-        f"scaled_loss {value(trace, 'scaled_loss')}; "
-        f"gradient {value(trace, 'grad')} at response tokens, 0 elsewhere."
-    )
+@dataclass(frozen=True)
+class _TokenGrids:
+    """What is shown of the token fields of a trace."""
+
+    trace: StepTrace
+    tokens: Tokens | None
+    rows: Places
+    columns: Columns
+    texts: dict[str, dict[int, dict[int, str]]]  # of each field, by row, by column
+    sums: dict[int, str]  # of the masked log-probs of each row
+
+    @property
+    def width(self) -> int:
+        return self.columns.width + _sums_width(self.sums)
+
+    def grid(self, field: str) -> list[Node]:
+        """A field of the trace; masked tokens have a tone of their own."""
+        texts, mask = self.texts[field], self.texts["response_mask"]
+        tones = {"1": TONES[field], "0": "masked"}
+        return grid(
+            self.rows,
+            self.columns,
+            lambda row, column: Cell(
+                texts[row][column],
+                self.columns.cell,
+                tones[mask[row][column]],
+                f"{field}[{row},{column}]",
+            ),
+        )
+
+    def labels(self, row: int) -> Node:
+        """The tokens of a row, each above its column and aligned to the right as the values are."""
+        width = self.columns.cell
+
+        def label(column: int) -> Node:
+            text = f"{token_label(self.tokens[row][column], width - 1)} "
+            return Align(Text(text, "muted", f"tokens[{row},{column}]"), width, "right")
+
+        return self.columns.line(label)
+
+    def row_sums(self) -> Iterator[Node]:
+        """The sum of each row of the masked log-probs, over all its tokens."""
+        for row in self.rows:
+            key = f"masked_log_probs[{row},:]"
+            yield Text("") if row is None else Text(self.sums[row], "muted", key)
+
+    @property
+    def left_out(self) -> str:
+        """What is not shown, in words; empty if all is shown."""
+        B, S = self.trace.policy_log_probs.shape
+        counts = [len(shown(self.rows)), len(self.columns.shown)]
+        if counts == [B, S]:
+            return ""
+        return f"{counts[0]} of {B} rows, {counts[1]} of {S} tokens shown; sums are over all"
 
 
-def _inputs(sheet: Sheet, body: int) -> Node:
-    B, S = sheet.trace.policy_log_probs.shape
-    log_probs = grid(sheet, "policy_log_probs")
-    if sheet.tokens is not None:
-        pairs = zip(sheet.rows, log_probs, strict=True)
+def _fit(trace: StepTrace, tokens: Tokens | None, width: int) -> _TokenGrids:
+    """Choose the rows and columns of a trace that a width in cells has room for."""
+    B, S = trace.policy_log_probs.shape
+    check_tokens(tokens, (B, S))
+    rows = fit_rows(B)
+    row_indices = shown(rows)
+    totals = trace.masked_log_probs[row_indices].cpu().double().sum(1).tolist()
+    sums = {row: f"Σ {number(total)}" for row, total in zip(row_indices, totals, strict=True)}
+    texts: dict[str, dict[int, dict[int, str]]] = {}
+
+    def write(columns: list[int]) -> Iterator[str]:
+        for field in TOKEN_FIELDS:
+            values = getattr(trace, field)[row_indices][:, columns].tolist()
+            texts[field] = {
+                row: dict(zip(columns, map(number, line), strict=True))
+                for row, line in zip(row_indices, values, strict=True)
+            }
+            for line in texts[field].values():
+                yield from line.values()
+
+    columns = fit_columns(S, width - _sums_width(sums), write, narrowest=_NARROWEST_CELL)
+    return _TokenGrids(trace, tokens, rows, columns, texts, sums)
+
+
+def _sums_width(sums: dict[int, str]) -> int:
+    return max(_SUMS, *map(len, sums.values()))
+
+
+def _inputs(token_grids: _TokenGrids, body: int) -> Node:
+    trace = token_grids.trace
+    B, S = trace.policy_log_probs.shape
+    log_probs = token_grids.grid("policy_log_probs")
+    if token_grids.tokens is not None:
+        pairs = zip(token_grids.rows, log_probs, strict=True)
         log_probs = [
-            line if row is None else Column((labels(sheet, row), line)) for row, line in pairs
+            line if row is None else Column((token_grids.labels(row), line)) for row, line in pairs
         ]
     return Column(
         (
@@ -267,40 +325,40 @@ def _inputs(sheet: Sheet, body: int) -> Node:
             *log_probs,
             Text(""),
             caption("response_mask", "1 = response, 0 = masked"),
-            *grid(sheet, "response_mask"),
-            *(Text(line, "muted") for line in wrap(sheet.left_out, body) or [""]),
+            *token_grids.grid("response_mask"),
+            *(Text(line, "muted") for line in wrap(token_grids.left_out, body) or [""]),
             *(
                 line
                 for name, symbol in SYMBOLS.items()
-                for line in ledger([caption(name, f"= {symbol}")], result(sheet.trace, name), body)
+                for line in ledger([caption(name, f"= {symbol}")], result(trace, name), body)
             ),
         )
     )
 
 
-def _stage(sheet: Sheet, stage: Stage, terms: tuple[Term, ...], body: int) -> Node:
-    """The code that ran, what it did to each token, and the sum that it did."""
-    first, *rest = [Column(formula(line, body)) for line in stage.code]
-    tokens = grid(sheet, _GRIDS[stage.quantity]) if stage.quantity in _GRIDS else []
+def _stage(token_grids: _TokenGrids, stage: Stage, terms: tuple[Term, ...], body: int) -> Node:
+    """The code that ran, its effect on each token, and the numbers of its formula."""
+    first, *rest = [Column(wrapped_formula(line, body)) for line in stage.code]
+    tokens = token_grids.grid(_GRIDS[stage.quantity]) if stage.quantity in _GRIDS else []
     if stage.quantity == "masked_sum":
-        sums = row_sums(sheet)
-        tokens = [Row(pair, gap=1) for pair in zip(tokens, sums, strict=True)]
+        pairs = zip(tokens, token_grids.row_sums(), strict=True)
+        tokens = [Row(pair, gap=1) for pair in pairs]
     if any(term.key == stage.quantity for term in stage.substitution):
-        outcome = formula(terms, body, stage.note)  # which shows the result among its terms
+        outcome = wrapped_formula(terms, body, stage.note)  # the result is one of its terms
     else:
-        lines = formula(terms, body - CELL - 1, stage.note)
-        outcome = ledger(lines, result(sheet.trace, stage.quantity), body)
+        left = wrapped_formula(terms, body - CELL - 1, stage.note)
+        outcome = ledger(left, result(token_grids.trace, stage.quantity), body)
     return Column((first, *tokens, *rest, *outcome))
 
 
 def _sum_terms(stage: Stage) -> tuple[Term, ...]:
-    """The substitution, so placed that its `=` or its values stand below those of the code."""
+    """The substitution, indented so that its `=` or its values are below those of the code."""
     name, _, rest = "".join(term.text for term in stage.code[-1]).partition(" ")
     if rest.startswith("= "):
         lead = (Term(" " * len(name) + " = "),)
     elif name == "return":
         lead = (Term(" " * len("return ")),)
-    else:  # no formula can be seen in the code
+    else:  # the code contains no formula
         lead = (Term(stage.quantity, stage.quantity), Term(" = "), *stage.formula, Term(" = "))
     return (*lead, *stage.substitution)
 
@@ -310,6 +368,5 @@ def _count(count: int, noun: str) -> str:
 
 
 def _natural_width(stage: Stage, terms: tuple[Term, ...]) -> int:
-    code = map(formula_width, stage.code)
-    outcome = formula_width(terms, stage.note)
-    return max(*code, outcome + 1 + CELL)
+    code = [formula(line).width for line in stage.code]
+    return max(*code, formula(terms, stage.note).width + 1 + CELL)

@@ -1,27 +1,27 @@
-"""What a model reads, what it is to say next, and what of that counts: the shift, drawn."""
+"""The shift: what a model reads, what it has to predict, and which of that counts."""
 
 from collections.abc import Sequence
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import token_label
-from sftviz.drawing.scene import Card, Cell, Column, Row, Text
+from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
 from sftviz.tokens import TokenBatch
-from sftviz.views.parts import CELL, TONES, elide
-from sftviz.views.step import FRAME, WIDTH
+from sftviz.views.grid import fit_columns, fit_rows, lines
+from sftviz.views.parts import CELL, FRAME, TONES, WIDTH
 
-_NAMES = 14  # cells, of the names of the lines
-_MAX_ROWS = 8
+_NAMES = 14  # cells, for the names of the lines
+_FIELDS = ("input_ids", "labels", "response_mask")
 
 
 def shift_view(
     batch: TokenBatch, vocabulary: Sequence[str] | None = None, width: int = WIDTH
 ) -> Drawing:
-    """Each row of a batch as three lines: `input_ids`, `labels` right below, and the mask.
+    """Each row of a batch on three lines: `input_ids`, below it `labels`, and the mask.
 
     Args:
-        batch: as `build_token_batch` makes it.
-        vocabulary: V strings; without them the token ids themselves are shown.
-        width: in cells, what the picture should fit; what does not is left out.
+        batch: from `build_token_batch`.
+        vocabulary: V strings; without them the token ids are shown.
+        width: in cells; columns that do not fit are left out.
 
     >>> from sftviz.tokens import build_token_batch
     >>> batch = build_token_batch([[("prompt", [1, 2]), ("response", [3, 0])]], pad_id=0)
@@ -33,33 +33,27 @@ def shift_view(
     ╰────────────────────────────────────────────────────╯
     """
     B, S = batch.labels.shape
-    columns = elide(S, max(3, (width - FRAME - _NAMES) // (CELL + 1)))
-    names = ("input_ids", "labels", "response_mask")
-    values = {name: getattr(batch, name).int().tolist() for name in names}
+    columns = fit_columns(S, width - FRAME - _NAMES)
+    values = {field: getattr(batch, field).int().tolist() for field in _FIELDS}
 
-    def cell(name: str, row: int, column: int) -> Cell:
-        value = values[name][row][column]
+    def cell(field: str, row: int, column: int) -> Cell:
+        value = values[field][row][column]
         text = str(value)
-        if name != "response_mask" and vocabulary is not None:
+        if field != "response_mask" and vocabulary is not None:
             text = token_label(vocabulary[value], CELL - 2)
-        counts = name == "input_ids" or values["response_mask"][row][column]
-        return Cell(text, CELL, TONES[name] if counts else "masked", f"{name}[{row},{column}]")
+        counts = field == "input_ids" or values["response_mask"][row][column]
+        return Cell(text, CELL, TONES[field] if counts else "masked", f"{field}[{row},{column}]")
 
-    lines = []
-    for row in elide(B, _MAX_ROWS):
-        if row is None:
-            lines.append(Text("⋮", "muted"))
-            continue
-        for name in names:
-            cells = [
-                Text("⋯", "muted") if column is None else cell(name, row, column)
-                for column in columns
-            ]
-            heading = Text(f"{name:<{_NAMES}}", TONES[name], name)
-            lines.append(Row((heading, Row(tuple(cells), gap=1)), gap=1))
-        lines.append(Text(""))
+    def line(field: str, row: int) -> Node:
+        heading = Text(f"{field:<{_NAMES}}", TONES[field], field)
+        return Row((heading, columns.line(lambda column: cell(field, row, column))), gap=1)
+
+    def block(row: int) -> Node:
+        end = (Text(""),) if row < B - 1 else ()  # a blank line between rows
+        return Column((*(line(field, row) for field in _FIELDS), *end))
+
     alt = (
         f"{B} rows of {S} tokens: what the model reads, below it what comes next, and whether "
         f"that counts. {batch.num_tokens} of {B * S} labels are response tokens."
     )
-    return Drawing(Card(Column(tuple(lines[:-1]))), alt)
+    return Drawing(Card(Column(tuple(lines(fit_rows(B), block)))), alt)

@@ -308,7 +308,7 @@ def test_a_click_is_one_message(live):
 
 def test_edits_from_before_a_reset_are_ignored_after_it(live):
     """The reset comes when the first press was sent and the second is not yet sent."""
-    take = live.explorer._take_edits
+    take = live.explorer._on_edits
 
     def reset_first(change):
         live.explorer.live.unobserve(reset_first, "edits")
@@ -683,7 +683,7 @@ def test_an_error_is_shown_as_a_sentence_and_marks_the_picture_as_stale(live):
     expect(alert.locator("pre")).to_be_hidden()
     expect(picture).to_have_class("sftviz-picture stale")
     alert.locator("summary").click()
-    expect(alert.locator("pre")).to_contain_text("in _check")
+    expect(alert.locator("pre")).to_contain_text("in check_constant")
 
     live.cell("response_mask[0,2]").click()  # a good value
     expect(alert).to_be_hidden()

@@ -1,0 +1,44 @@
+"""The controls that several explorers have: stock ipywidgets, made here and kept up to date."""
+
+import math
+import sys
+
+import ipywidgets
+
+LARGEST = sys.float_info.max
+STYLE = {"description_width": "initial"}
+NARROW = {"width": "max-content", "max_width": "100%"}
+
+
+def count_slider(name: str, quantity: str, least: int = 1, most: int = 16) -> ipywidgets.IntSlider:
+    """A slider for a count such as G."""
+    return ipywidgets.IntSlider(
+        min=least, max=most, description=name, tooltip=quantity, style=STYLE
+    )
+
+
+def show_count(slider: ipywidgets.IntSlider, count: int) -> None:
+    """Move a slider to a count; its range grows if necessary."""
+    slider.max = max(slider.max, count)
+    slider.value = count
+
+
+def number_box(quantity: str) -> ipywidgets.BoundedFloatText:
+    """A box for the entry of a tensor that was selected last; see `show_number`."""
+    # Not a slider: the front end's slider rounds a value, and sends it back as a change.
+    layout = {"width": "min(100% - 4px, 21em)"}
+    return ipywidgets.BoundedFloatText(
+        min=-LARGEST, max=LARGEST, tooltip=quantity, style=STYLE, layout=layout
+    )
+
+
+def show_number(
+    box: ipywidgets.BoundedFloatText, name: str, value: float, limit: float = LARGEST
+) -> None:
+    """Show an entry and its name in a box. The box is hidden if the value is NaN or infinite."""
+    box.description = name
+    box.layout.visibility = "visible" if math.isfinite(value) else "hidden"
+    if math.isfinite(value):
+        shown = float(f"{value:.6g}")
+        box.max = max(limit, shown)  # a given value may be above the limit for typed ones
+        box.value = shown
