@@ -5,6 +5,7 @@ ARGS   ?=
 
 VENV := .venv
 BIN  := $(VENV)/bin
+BOOK := .venv-book
 
 # As an address, so that it also stands in what Jupyter prints where there is no browser to open.
 FIRST_PAGE := /lab/tree/notebooks/00_start_here.ipynb
@@ -14,13 +15,13 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # One torch thread: sums are added up in the same order, to the last digit, on every machine; and on
 # a busy one no picture waits until a second core is free.
-lab test notebooks bench: export OMP_NUM_THREADS ?= 1
+lab test notebooks bench film: export OMP_NUM_THREADS ?= 1
 
 # Where the server's settings are: tools/jupyter_server_config.py says what they are for.
 lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/tools$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks bench clean
+.PHONY: help lab test notebooks bench film book clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,18 +43,26 @@ bench: $(VENV)/.package  ## measure what it costs, and how long a hand waits (ne
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/browser.py
 
+film: $(VENV)/.package  ## film the explorer for the README (needs Chromium)
+	$(BIN)/python tools/film.py
+
+book: $(BOOK)/.environment  ## build the course as a web site: _build/html/index.html
+	$(BOOK)/bin/jupyter-book build . --config book/_config.yml --toc book/_toc.yml -W --keep-going
+
 clean:  ## remove all that make and the tests have made
-	rm -rf $(VENV) dist test-results .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BOOK) _build dist test-results .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -r {} +
 
-# Two stamps: the environment takes a minute, the package a few seconds. A change of pins starts
-# from an empty environment, so that nothing outlives its line in requirements.txt.
+# Two stamps: an environment takes a minute, the package a few seconds. A change of pins starts
+# from an empty environment, so that nothing outlives its line in a requirements.txt.
 $(VENV)/.environment: requirements.txt
+$(BOOK)/.environment: book/requirements.txt
+$(VENV)/.environment $(BOOK)/.environment:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 	    "sftviz needs Python 3.11 or newer, and this is " + sys.version.split()[0] + \
 	    ": name another one with PYTHON=...")'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -r requirements.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -r $<
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.environment pyproject.toml

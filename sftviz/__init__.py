@@ -30,6 +30,8 @@ from sftviz.views.stages import Stage, explain_step
 from sftviz.views.step import gradient_formula, gradient_table, key_formula, step_flow, token_table
 from sftviz.views.tokens import shift_view
 
+__version__ = "0.1.0"
+
 # Widgets are loaded on first use: a script that only trains or draws never pays for them.
 _LAZY = {
     "AccumulationExplorer": "sftviz.explorers.accumulation",

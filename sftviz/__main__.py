@@ -1,4 +1,4 @@
-"""`python -m sftviz`: the step, drawn in a terminal."""
+"""`sftviz`, or `python -m sftviz`: the step, drawn in a terminal."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import torch
 
+from sftviz import __version__
 from sftviz.examples import WORKED_EXAMPLE
 from sftviz.files import load_inputs
 from sftviz.inputs import StepInputs, matrix
@@ -22,11 +23,11 @@ divide by G again, backward. Without options: the worked example (B = 2, S = 4, 
 
 _EXAMPLES = """\
 examples:
-  python -m sftviz -G 4
+  %(prog)s -G 4
       the worked example with four microbatches in a window: each gradient is now -1/16
-  python -m sftviz --log-probs "-0.5 -0.3; -0.4 -0.6" --mask "1 0; 1 1"
+  %(prog)s --log-probs "-0.5 -0.3; -0.4 -0.6" --mask "1 0; 1 1"
       two sequences of two tokens; the second token of the first is masked
-  python -m sftviz --from batch.json --save flow.svg
+  %(prog)s --from batch.json --save flow.svg
       a batch of your own, as a picture; the file holds, by name, policy_log_probs and
       response_mask, and if you like gradient_accumulation_steps, normalize_constant, tokens
 
@@ -38,9 +39,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"sftviz: {message}\n")  # one line: the usage is a --help away
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
     """Draw what the arguments ask for; return the exit status."""
-    parser = _parser()
+    parser = _parser(prog)
     arguments = parser.parse_args(_join(sys.argv[1:] if argv is None else argv))
     sys.stdout.reconfigure(encoding="utf-8")  # a Windows pipe would refuse the box drawing
     try:
@@ -58,9 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m sftviz",
+        prog=prog,
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--width", type=int, help="cells to fit; as wide as the terminal if left out"
     )
+    parser.add_argument("--version", action="version", version=f"sftviz {__version__}")
     return parser
 
 
@@ -141,4 +143,4 @@ def _width(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="python -m sftviz"))

@@ -8,9 +8,17 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from PIL import Image
 
 import sftviz
 
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for folder in ("docs", "book") for page in (ROOT / folder).glob("*.md")),
+]
 MODULES = [
     "sftviz",
     *(
@@ -62,14 +70,40 @@ def test_every_public_name_is_explained_and_annotated(name):
         assert all(p.annotation is not p.empty for p in signature.parameters.values())
 
 
-def test_the_picture_in_the_readme_is_what_the_package_draws():
-    picture = Path(__file__).parent.parent / "docs" / "step_flow.svg"
+@pytest.mark.parametrize("ending", ["svg", "txt"])
+def test_the_picture_in_the_readme_is_what_the_package_draws(ending, tmp_path):
     drawing = sftviz.step_flow(sftviz.WORKED_EXAMPLE.trace(), sftviz.WORKED_EXAMPLE.tokens)
-    assert picture.read_text("utf-8") == drawing.svg
+    drawn = drawing.save(tmp_path / f"step_flow.{ending}")
+    assert (ROOT / "docs" / drawn.name).read_text("utf-8") == drawn.read_text("utf-8")
+
+
+def test_the_readme_shows_a_small_film_and_a_still_where_no_motion_is_wanted():
+    picture = re.search(r"<picture>(.*?)</picture>", README, re.DOTALL)[1]
+    source, image = (re.search(rf"<{tag} [^>]*>", picture)[0] for tag in ("source", "img"))
+    assert 'media="(prefers-reduced-motion: reduce)"' in source
+    assert 'srcset="docs/step_flow.svg"' in source
+    assert 'src="docs/explorer.webp"' in image and re.search('alt="[^"]{50,}"', image)
+    film = ROOT / "docs" / "explorer.webp"
+    assert film.stat().st_size < 500_000
+    with Image.open(film) as frames:
+        assert frames.n_frames > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    text = page.read_text("utf-8")
+    links = re.findall(r"\]\((?!\w+:)([^)#]+)|(?:src|srcset)=\"(?!\w+:)([^\"]+)", text)
+    assert [link for link in map("".join, links) if not (page.parent / link).exists()] == []
+
+
+def test_a_citation_names_this_version_and_its_license():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == sftviz.__version__
+    assert (ROOT / "LICENSE").read_text("utf-8").startswith(f"{citation['license']} License\n")
+    assert f"## [{sftviz.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_readmes_five_lines_print_what_it_says(capsys):
-    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", readme, re.DOTALL).groups()
+    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL).groups()
     exec(code, {})
     assert capsys.readouterr().out == printed

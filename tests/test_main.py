@@ -1,4 +1,4 @@
-"""`python -m sftviz`: what it prints, what it reads, what it writes, and how it refuses."""
+"""The command `sftviz`: what it prints, what it reads, what it writes, and how it refuses."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftviz import WORKED_EXAMPLE, step_flow
+from sftviz import WORKED_EXAMPLE, __version__, step_flow
 from sftviz.__main__ import main
 
 
@@ -73,7 +73,16 @@ def test_help_teaches(run):
     assert (status, err) == (0, "")
     for word in ("--log-probs", "--mask", "-G", "--normalize-constant", "--from", "--save"):
         assert word in out
-    assert "log_softmax(logits)" in out and "python -m sftviz -G 4" in out
+    assert "log_softmax(logits)" in out and "\n  sftviz -G 4" in out
+
+
+def test_help_names_the_command_as_it_was_called(python):
+    out = python("-m", "sftviz", "--help").stdout
+    assert out.startswith("usage: python -m sftviz ") and "\n  python -m sftviz -G 4" in out
+
+
+def test_it_has_a_version(run):
+    assert run("--version") == (0, f"sftviz {__version__}\n", "")
 
 
 # ---------------------------------------------------------------- what it reads and writes

@@ -13,9 +13,15 @@ from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).parent.parent
-REQUIREMENTS = (ROOT / "requirements.txt").read_text("utf-8")
-PINS = [line.partition("#")[0].strip() for line in REQUIREMENTS.splitlines()]
-PINS = [pin for pin in PINS if pin]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def pins(requirements: str) -> list[str]:
+    lines = (ROOT / requirements).read_text("utf-8").splitlines()
+    return [pin for line in lines if (pin := line.partition("#")[0].strip())]
+
+
+PINS = pins("requirements.txt")
 
 
 def output_of(*command: str | Path, **variables: str) -> str:
@@ -28,17 +34,24 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_every_line_of_the_requirements_is_one_exact_public_release():
+@pytest.mark.parametrize("requirements", ["requirements.txt", "book/requirements.txt"])
+def test_every_line_of_the_requirements_is_one_exact_public_release(requirements):
     # No options, no hosts, no `+cpu`: the same line has to hold wherever it is installed.
-    assert [pin for pin in PINS if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
-    names = [canonical(pin.partition("==")[0]) for pin in PINS]
+    found = pins(requirements)
+    assert [pin for pin in found if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+    names = [canonical(pin.partition("==")[0]) for pin in found]
     assert len(names) == len(set(names))
 
 
 def test_everything_the_package_depends_on_is_pinned():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    asked = {canonical(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    project = PROJECT["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["lab"]]
+    asked = {canonical(re.match(r"[\w.-]+", line)[0]) for line in lines}
     assert asked <= {canonical(pin.partition("==")[0]) for pin in PINS}
+
+
+def test_the_tests_build_the_package_with_what_pip_builds_it_with():
+    assert set(PROJECT["build-system"]["requires"]) <= set(PINS)
 
 
 def test_binder_installs_every_pin_but_torch_and_then_the_package(tmp_path):
@@ -79,7 +92,7 @@ def given_by_binder(variable: str) -> str:
     return output_of(*start, "sh", "-c", f'echo "${variable}"').rstrip()
 
 
-@pytest.mark.parametrize("target", ["lab", "test", "notebooks", "bench"])
+@pytest.mark.parametrize("target", ["lab", "test", "notebooks", "bench", "film"])
 def test_what_make_runs_has_one_torch_thread(target, tmp_path):
     assert given_by_make(target, "OMP_NUM_THREADS", tmp_path) == {"1"}
 
@@ -116,6 +129,8 @@ def test_the_server_holds_no_message_back(monkeypatch):
         ("test", "-m pytest"),
         ("notebooks", "tools/execute_notebooks.py"),
         ("bench", "benchmarks/run.py"),
+        ("film", "tools/film.py"),
+        ("book", "jupyter-book build"),
         ("clean", "rm -rf"),
     ],
 )
