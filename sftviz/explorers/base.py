@@ -197,15 +197,14 @@ class Explorer(ipywidgets.VBox):
         if self._draft is not None:
             yield
             return
-        with super().hold_trait_notifications():
-            self._draft = {}
-            try:
+        changes = self._draft = {}
+        try:
+            with super().hold_trait_notifications():
                 yield
-                changes = self._draft
-            finally:
-                self._draft = None
-            if changes:
-                self.update(**changes)
+        finally:
+            self._draft = None
+        if changes:
+            self.update(**changes)
 
     def _become(
         self,
