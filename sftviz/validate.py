@@ -119,3 +119,60 @@ def _number_error(
 
 def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
+
+
+def check_count(name: str, value: int, reason: str, least: int = 1) -> None:
+    """Refuse what is not a count: an int of at least `least` that fits in 64 bits.
+
+    Args:
+        name: of the argument, which begins the message.
+        value: what was passed.
+        reason: what the number is used for, which ends the message.
+        least: the smallest value that is allowed.
+
+    Raises:
+        TypeError: value is not an int; True and 2.0 are not.
+        ValueError: value is below `least`, or 2**63 or more.
+
+    >>> check_count("ranks", 1, "one rank has no other to average with", least=2)
+    Traceback (most recent call last):
+    ValueError: ranks must be an int of at least 2, got 1: one rank has no other to average with.
+    """
+    if type(value) is not int or not least <= value < 2**63:
+        is_large = type(value) is int and value >= least
+        wanted = "an int below 2**63" if is_large else f"an int of at least {least}"
+        raise _number_error(name, wanted, value, reason, wrong_type=type(value) is not int)
+
+
+def check_positive(name: str, value: float, reason: str) -> None:
+    """Refuse what is not a number above 0. Infinity is allowed.
+
+    Raises:
+        TypeError: value is not an int or a float; True is not.
+        ValueError: value is 0, negative, NaN, or an int that no float can hold.
+
+    >>> check_positive("max_grad_norm", -1.0, "longer gradients are scaled to this length")
+    Traceback (most recent call last):
+    ValueError: max_grad_norm must be a number above 0, got -1.0: longer gradients are scaled to \
+this length.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (0 < value <= sys.float_info.max or value == float("inf")):
+        raise _number_error(name, "a number above 0", value, reason, wrong_type=not is_number)
+
+
+def check_fraction(name: str, value: float, reason: str) -> None:
+    """Refuse what is not a number from 0 to 1.
+
+    Raises:
+        TypeError: value is not an int or a float; True is not.
+        ValueError: value is below 0, above 1 or NaN.
+
+    >>> check_fraction("unevenness", 1.5, "1 is the largest difference between the rows")
+    Traceback (most recent call last):
+    ValueError: unevenness must be a number from 0 to 1, got 1.5: 1 is the largest difference \
+between the rows.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1:
+        raise _number_error(name, "a number from 0 to 1", value, reason, wrong_type=not is_number)
