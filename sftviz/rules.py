@@ -56,7 +56,7 @@ SEQUENCE_MEAN = Scaling(
 TOKEN_MEAN = Scaling(
     "tokens",
     "divided by the response tokens of the whole window: the mean over tokens, "
-    "however they are distributed",
+    "however they are distributed over the microbatches of one device",
     lambda n: n.window_tokens,
     per="token",
 )
@@ -89,7 +89,7 @@ MISTAKEN_SCALINGS = (
     ),
 )
 
-# Rules for several ranks, whose gradients are averaged: a division by W, after `backward()`.
+# Rules for several ranks, whose gradients are averaged: after the rule's division, a division by W.
 RANK_SCALINGS = (
     STEP,
     SEQUENCE_MEAN,

@@ -6,7 +6,7 @@ it contains 0 and 1 and nothing else.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from reprlib import repr as brief
 
 import torch
@@ -87,19 +87,46 @@ def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -
 
 
 def check_count(name: str, value: object, reason: str, least: int = 1) -> None:
-    """Check that a value is an int of at least `least`, and small enough for torch."""
-    if type(value) is not int or value < least:
-        raise _error(name, f"an int of at least {least}", value, reason, type(value) is int)
+    """Check that a value is an int of at least `least`, and small enough for torch.
+
+    `reason` is what the number is used for; it ends the message.
+
+    >>> check_count("ranks", 1, "one rank has no other to average with", least=2)
+    Traceback (most recent call last):
+    ValueError: ranks must be an int of at least 2, got 1: one rank has no other to average with.
+    """
+    is_int = type(value) is int
+    if not is_int or value < least:
+        raise _error(name, f"an int of at least {least}", value, reason, is_int)
     if value >= 2**63:
-        raise _error(name, "an int below 2**63", value, reason, True)
+        raise _error(name, "an int below 2**63", value, reason, is_int)
+
+
+def check_positive(name: str, value: object, reason: str) -> None:
+    """Check that a value is a number above 0. Infinity is allowed."""
+    is_infinite = isinstance(value, float) and value == float("inf")
+    if not is_infinite:
+        _check_number(name, value, "a number above 0", reason, lambda x: x > 0)
 
 
 def check_constant(normalize_constant: object) -> None:
     """Check that normalize_constant is a finite number above 0."""
-    is_number = isinstance(normalize_constant, int | float) and type(normalize_constant) is not bool
-    if not is_number or not 0 < normalize_constant <= sys.float_info.max:  # an int may be larger
-        wanted, reason = "a finite number above 0", "it divides the masked sum"
-        raise _error("normalize_constant", wanted, normalize_constant, reason, is_number)
+    wanted, reason = "a finite number above 0", "it divides the masked sum"
+    _check_number("normalize_constant", normalize_constant, wanted, reason, lambda x: x > 0)
+
+
+def check_fraction(name: str, value: object, reason: str) -> None:
+    """Check that a value is a number from 0 to 1."""
+    _check_number(name, value, "a number from 0 to 1", reason, lambda x: 0 <= x <= 1)
+
+
+def _check_number(
+    name: str, value: object, wanted: str, reason: str, is_allowed: Callable[[float], bool]
+) -> None:
+    is_number = isinstance(value, int | float) and type(value) is not bool
+    # An int may be larger than any float.
+    if not is_number or not abs(value) <= sys.float_info.max or not is_allowed(value):
+        raise _error(name, wanted, value, reason, is_number)
 
 
 def check_tensor(name: str, value: object) -> None:
@@ -187,9 +214,10 @@ def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
 
 
 def _error(name: str, wanted: str, value: object, reason: str, is_type_right: bool) -> Exception:
-    is_huge = isinstance(value, int) and value.bit_length() > 256
-    shown = f"one of {value.bit_length()} bits" if is_huge else repr(value)
-    came = shown if is_type_right else f"{type(value).__name__} {shown}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        came = f"an int of {value.bit_length()} bits"
+    else:
+        came = repr(value) if is_type_right else f"{type(value).__name__} {value!r}"
     error = ValueError if is_type_right else TypeError
     return error(f"{name} must be {wanted}, got {came}: {reason}.")
 

@@ -554,13 +554,13 @@ REFUSED = {
     "no rows": (
         lambda: make_window(0, 2),
         ValueError,
-        "B and G must be at least 1, got 0 and 2.",
+        "B must be an int of at least 1, got 0: it is the number of rows of a microbatch.",
     ),
     "a response of no tokens": (
         lambda: make_window(1, 2, [3, 0]),
         ValueError,
-        "row 0, position 2: a response has no token: leave out empty turns, and end a response "
-        "with an end token.",
+        "every entry of lengths must be an int of at least 1, got 0: "
+        "it is the number of response tokens of a row.",
     ),
 }
 
@@ -577,3 +577,29 @@ def test_what_makes_no_window_is_refused_in_a_sentence(case):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("numbers", "error"),
+    [
+        ({"B": True}, TypeError),
+        ({"G": 2.0}, TypeError),
+        ({"G": 0}, ValueError),
+        ({"lengths": [1, 2.0]}, TypeError),
+        ({"unevenness": -0.1}, ValueError),
+        ({"unevenness": math.nan}, ValueError),
+        ({"unevenness": "1"}, TypeError),
+        ({"vocab_size": 1}, ValueError),
+        ({"seed": -1}, ValueError),
+    ],
+)
+def test_numbers_of_a_window_are_checked(numbers, error):
+    (name,) = numbers
+    with pytest.raises(error, match=rf"{name} must be an? \w+"):
+        make_window(**({"B": 2, "G": 2} | numbers))
+
+
+@pytest.mark.parametrize("numbers", [{"vocab_size": 0}, {"vocab_size": 4, "seed": -1}])
+def test_numbers_of_a_bigram_model_are_checked(numbers):
+    with pytest.raises(ValueError, match=f"{list(numbers)[-1]} must be an int of at least"):
+        BigramModel(**numbers)

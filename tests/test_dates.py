@@ -1,4 +1,4 @@
-"""The task says what it claims to say; the model can't see what comes; completing is greedy."""
+"""The task is consistent; the model is causal; completion is greedy."""
 
 from datetime import datetime
 
@@ -28,7 +28,7 @@ FORMATS = ("%d %B %Y→", "%B %d, %Y→", "%d.%m.%Y→")
 
 
 def read(prompt):
-    """A prompt as the standard library reads it, and in which format."""
+    """The format of a prompt and its date, parsed by the standard library."""
     for form in FORMATS:
         try:
             return form, datetime.strptime(prompt, form).date()
@@ -38,7 +38,7 @@ def read(prompt):
 
 
 class Chain(nn.Module):
-    """A model whose next token depends on the last one alone, as it was told."""
+    """A model that predicts for each token the one that `follows` names, otherwise <end>."""
 
     def __init__(self, **follows):
         super().__init__()
@@ -60,19 +60,19 @@ def model():
 # ---------------------------------------------------------------- the task
 
 
-def test_every_response_is_what_its_prompt_says():
+def test_every_response_is_the_date_of_its_prompt():
     for pair in (*TRAIN, *HELD_OUT):
         assert read(pair.prompt)[1].isoformat() == pair.response
 
 
-def test_no_held_out_date_is_trained_on_in_any_format():
+def test_no_held_out_date_is_in_the_training_pairs_in_any_format():
     dates = [read(pair.prompt)[1] for pair in (*TRAIN, *HELD_OUT)]
     assert len(dates) == len(set(dates))
     assert len(TRAIN) == 2610 and len(HELD_OUT) == 434
 
 
 @pytest.mark.parametrize("pairs", [TRAIN, HELD_OUT])
-def test_both_parts_hold_every_format_month_and_day(pairs):
+def test_training_and_held_out_pairs_have_every_format_month_and_day(pairs):
     found = [read(pair.prompt) for pair in pairs]
     share = [sum(form == each for form, _ in found) / len(found) for each in FORMATS]
     assert share == pytest.approx([1 / 3] * 3, abs=0.01)
@@ -93,16 +93,16 @@ def test_every_pair_fits_and_is_one_token_a_character():
     assert decode([START, PAD, END]) == "<start><pad><end>"
 
 
-def test_a_strange_character_is_refused_with_its_place():
-    with pytest.raises(ValueError, match=r"'7/3' holds '/' at position 1, which the vocabulary"):
+def test_an_unknown_character_is_refused_with_its_position():
+    with pytest.raises(ValueError, match=r"'7/3' has '/' at position 1, which is not in the"):
         encode("7/3")
 
 
 # ---------------------------------------------------------------- the model
 
 
-@pytest.mark.parametrize("training", [True, False])  # torch takes another way through each
-def test_what_comes_later_changes_nothing_before(model, training):
+@pytest.mark.parametrize("training", [True, False])  # torch has a separate implementation for each
+def test_later_tokens_do_not_change_earlier_logits(model, training):
     model.train(training)
     token_ids = torch.tensor([[START, 5, 6, 7, 8, 9]])
     changed = token_ids.clone()
@@ -115,31 +115,46 @@ def test_what_comes_later_changes_nothing_before(model, training):
     assert not torch.allclose(before[:, 4:], after[:, 4:], atol=1e-5)
 
 
-def test_what_came_before_is_seen(model):
+def test_earlier_tokens_change_later_logits(model):
     one, other = model(torch.tensor([[START, 5, 6, 7], [START, 9, 6, 7]]))
     assert not torch.allclose(one[-1], other[-1], atol=1e-5)
 
 
-def test_more_positions_than_it_has_are_refused(model):
-    with pytest.raises(ValueError, match="has 33 positions, but the model was made for 32: cut"):
+def test_more_positions_than_the_context_length_are_refused(model):
+    with pytest.raises(ValueError, match="has 33 positions, but the model has 32: shorten"):
         model(torch.ones(1, 33, dtype=torch.int64))
 
 
-# ---------------------------------------------------------------- completing
+SIZES = ["vocab_size", "context_length", "width", "heads", "layers"]
 
 
-def test_a_completion_follows_the_model_until_it_ends():
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_sizes_of_a_model_must_be_counts(name, bad, error):
+    with pytest.raises(error, match=f"{name} must be an int of at least 1, got "):
+        TinyTransformer(**{name: bad})
+
+
+def test_the_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="width must be a multiple of heads, got 10 and 4: each"):
+        TinyTransformer(width=10, heads=4)
+
+
+# ---------------------------------------------------------------- completions
+
+
+def test_a_completion_ends_at_the_end_token():
     chain = Chain(**{"→": encode("1")[0], "1": encode("2")[0], "2": encode("3")[0]})
     assert complete(chain, ["7→", "2", "", "1 January 1900→"]) == ["123", "3", "", "123"]
     assert complete(chain, ["7→"], max_tokens=2) == ["12"]
     assert complete(chain, []) == []
 
 
-def test_an_answer_without_an_end_is_cut():
+def test_a_completion_without_an_end_token_stops_at_max_tokens():
     assert complete(Chain(**{"→": encode("1")[0], "1": encode("1")[0]}), ["→"], 5) == ["11111"]
 
 
-def test_many_prompts_are_completed_a_few_at_a_time_and_alike(model):
+def test_many_prompts_are_completed_in_parts_with_the_same_result(model):
     prompts = [pair.prompt for pair in TRAIN[:130]]
     chain = Chain(**{"→": encode("9")[0]})
     assert complete(chain, prompts) == ["9"] * 130 and chain.rows <= 64
@@ -147,15 +162,26 @@ def test_many_prompts_are_completed_a_few_at_a_time_and_alike(model):
     assert together == [complete(model, [prompt], max_tokens=4)[0] for prompt in prompts[:6]]
 
 
-def test_exact_match_counts_what_is_right_to_the_last_character():
+def test_exact_match_counts_responses_without_a_mistake():
     chain = Chain(**{"→": encode("1")[0], "1": encode("2")[0]})
     pairs = [Pair("7→", "12"), Pair("8→", "13"), Pair("9→", "1"), Pair("5→", "123")]
     assert exact_match(chain, pairs) == 0.25
-    # It would have written on: the right characters, and no end behind them.
+    # The right characters without an end token are a mistake.
     endless = Chain(**{"→": encode("1")[0], "1": encode("1")[0]})
     assert exact_match(endless, [Pair("7→", "11")]) == 0
 
 
-def test_an_untrained_model_knows_nothing():
+def test_an_untrained_model_has_no_exact_match():
     torch.manual_seed(0)
     assert exact_match(TinyTransformer(), HELD_OUT[:32]) == 0
+
+
+@pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (3.0, TypeError), (True, TypeError)])
+def test_max_tokens_must_be_a_count(model, bad, error):
+    with pytest.raises(error, match="max_tokens must be an int of at least 1, got "):
+        complete(model, ["7→"], max_tokens=bad)
+
+
+def test_exact_match_of_no_pairs_is_refused(model):
+    with pytest.raises(ValueError, match="pairs is empty, so there is no share: give at least one"):
+        exact_match(model, [])

@@ -1,12 +1,13 @@
-"""The loop is the one that a person would write; it survives being interrupted; and it learns.
+"""The training loop equals one written by hand; it can be interrupted and resumed; and it learns.
 
-What a window leaves behind is held against a loop written here with torch's own cross-entropy.
+Windows are compared with a loop that is written here with torch's own cross-entropy.
 """
 
 import itertools
 import math
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.nn.utils import parameters_to_vector
 
 from sftviz.experiments.dates import PAD, VOCABULARY, Pair, complete, conversation, date_pairs
 from sftviz.experiments.optimizers import RECIPES, Recipe, optimizer_divergence
-from sftviz.experiments.training import Trainer, Window, prepare, visiting_order
+from sftviz.experiments.training import Trainer, TrainingData, Window, prepare, visiting_order
 from sftviz.experiments.transformer import TinyTransformer
 
 B, G, C = 3, 4, 0.5
@@ -63,13 +64,13 @@ def losses_by_hand(model, data, rows):
 # ---------------------------------------------------------------- the data
 
 
-def test_the_loss_is_made_of_the_responses():
+def test_response_tokens_count_in_the_loss():
     data = data_of([Pair("12→", "3"), Pair("1→", "45")])
     assert torch.equal(data.loss_mask, data.tokens.response_mask)
     assert data.loss_mask.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1]]
 
 
-def test_without_the_mask_it_is_made_of_all_but_padding():
+def test_without_the_prompt_mask_all_tokens_but_padding_count():
     pairs = [Pair("12→", "3"), Pair("1→", "4")]
     data = data_of(pairs, mask_prompt=False)
     assert data.loss_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
@@ -100,7 +101,7 @@ def test_bad_rows_are_refused_with_row_and_position(bad, place, mask_prompt):
 
 
 @pytest.mark.parametrize("data", [DATA, data_of(UNEVEN, mask_prompt=False)])
-def test_three_windows_are_those_of_a_loop_written_by_hand(data):
+def test_three_windows_equal_those_of_a_loop_written_by_hand(data):
     model, other = tiny().double(), tiny().double()
     trainer = trainer_of(model, torch.optim.SGD(model.parameters(), lr=0.1), data)
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
@@ -119,7 +120,7 @@ def test_three_windows_are_those_of_a_loop_written_by_hand(data):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_comparable_loss_is_the_mean_over_response_tokens_with_or_without_the_mask():
+def test_nll_is_the_mean_over_response_tokens_with_and_without_the_prompt_mask():
     rows = visiting_order(25, 1, B * G, seed=0)
     expected = losses_by_hand(tiny(), DATA, rows)[1].item()
     for mask_prompt in (True, False):
@@ -127,10 +128,10 @@ def test_the_comparable_loss_is_the_mean_over_response_tokens_with_or_without_th
         (window,) = run(trainer_of(tiny(), data=data), until=1)
         assert window.nll == pytest.approx(expected, rel=1e-5)
         assert window.num_tokens == int(data.loss_mask[rows].sum())
-    assert expected == pytest.approx(math.log(V), abs=1)  # it has learned nothing so far
+    assert expected == pytest.approx(math.log(V), abs=1)  # an untrained model
 
 
-def test_a_long_gradient_is_cut_and_its_length_recorded_as_it_was():
+def test_a_long_gradient_is_clipped_and_its_length_before_that_is_recorded():
     model = tiny()
     before = weights(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -159,14 +160,68 @@ def test_the_same_seeds_give_the_same_weights():
     assert not torch.equal(weights(first), weights(other))
 
 
-@pytest.mark.parametrize("name", ["microbatch_size", "gradient_accumulation_steps"])
-@pytest.mark.parametrize("count", [0, 1.0, True])
-def test_what_is_no_count_is_refused_before_anything_is_trained(name, count):
-    with pytest.raises(ValueError, match=f"{name} must be an int of at least 1, got {count!r}: so"):
-        trainer_of(tiny(), **{name: count})
+BAD_COUNTS = [(0, ValueError), (2**63, ValueError), (1.0, TypeError), (True, TypeError)]
+BAD_LENGTHS = [
+    (0, ValueError),
+    (-1.0, ValueError),
+    (math.nan, ValueError),
+    (10**400, ValueError),
+    ("1", TypeError),
+    (True, TypeError),
+]
 
 
-def test_a_gradient_that_is_no_number_stops_the_training_before_the_step():
+@pytest.mark.parametrize(
+    ("name", "bad", "error"),
+    [
+        *[("microbatch_size", *bad) for bad in BAD_COUNTS],
+        *[("gradient_accumulation_steps", *bad) for bad in BAD_COUNTS],
+        *[("seed", *bad) for bad in [(-1, ValueError), *BAD_COUNTS[1:]]],
+        *[("max_grad_norm", *bad) for bad in BAD_LENGTHS],
+        *[("normalize_constant", *bad) for bad in [*BAD_LENGTHS, (math.inf, ValueError)]],
+    ],
+)
+def test_numbers_of_a_trainer_are_checked_before_training(name, bad, error):
+    with pytest.raises(error, match=f"{name} must be "):
+        trainer_of(tiny(), **{name: bad})
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [(-1, ValueError), (2.0, TypeError), (True, TypeError), (2**63, ValueError)]
+)
+def test_until_must_be_a_count_when_run_is_called(bad, error):
+    with pytest.raises(error, match="until must be an int"):
+        trainer_of(tiny()).run(until=bad)
+    assert run(trainer_of(tiny()), until=0) == []
+
+
+@pytest.mark.parametrize("name", ["context_length", "vocab_size"])
+@pytest.mark.parametrize(("bad", "error"), BAD_COUNTS)
+def test_numbers_of_prepare_are_checked(name, bad, error):
+    sizes = {"context_length": 8, "vocab_size": V} | {name: bad}
+    with pytest.raises(error, match=f"{name} must be an int"):
+        prepare([GOOD], PAD, **sizes)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_numbers_of_a_visiting_order_are_checked(place):
+    arguments = [7, 1, 3, 0]
+    arguments[place] = -1
+    with pytest.raises(ValueError, match=r"must be an int of at least [01], got -1: "):
+        visiting_order(*arguments)
+    assert len(visiting_order(7, 1, 3, seed=2**63 - 1)) == 3
+
+
+@pytest.mark.parametrize("max_grad_norm", [math.inf, 1, 0.5])
+def test_a_max_grad_norm_may_be_infinite_or_an_int(max_grad_norm):
+    assert len(run(trainer_of(tiny(), max_grad_norm=max_grad_norm), until=1)) == 1
+
+
+def has_gradient(model):
+    return any(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_gradient_that_is_nan_stops_the_training_before_the_optimizer_step():
     model = tiny()
     trainer = trainer_of(model)
     run(trainer, until=2)
@@ -175,9 +230,33 @@ def test_a_gradient_that_is_no_number_stops_the_training_before_the_step():
     with pytest.raises(FloatingPointError, match="the gradient of window 3 is nan, so the optim"):
         run(trainer, until=9)
     assert torch.equal(weights(model), before) and len(trainer.history) == 2
+    assert not has_gradient(model)
 
 
-# ---------------------------------------------------------------- interrupted
+def test_a_window_without_a_counted_token_is_refused_and_its_gradient_cleared():
+    model = tiny()
+    nothing = TrainingData(DATA.tokens, torch.zeros_like(DATA.loss_mask))
+    trainer = trainer_of(model, data=nothing)
+    before = weights(model)
+    model.head.weight.grad = torch.ones_like(model.head.weight)  # left by somebody else
+    with pytest.raises(ValueError) as refused:
+        run(trainer, until=1)
+    assert str(refused.value) == (
+        "window 1 has no token that counts in the loss, in 12 rows, so the optimizer was not "
+        "stepped: check the loss mask of the data."
+    )
+    assert torch.equal(weights(model), before) and trainer.history == []
+    assert not has_gradient(model)
+
+
+def test_the_loss_per_response_token_is_nan_in_a_window_without_response_tokens():
+    tokens = DATA.tokens
+    no_response = replace(tokens, response_mask=torch.zeros_like(tokens.response_mask))
+    (window,) = run(trainer_of(tiny(), data=TrainingData(no_response, DATA.loss_mask)), until=1)
+    assert math.isnan(window.nll) and window.num_tokens > 0 and window.scaled_loss > 0
+
+
+# ---------------------------------------------------------------- interrupts
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +271,8 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def agree(trainer, uninterrupted):
-    """Whether the training, run on, ends where the one without an interruption did."""
+def resumes_equal(trainer, uninterrupted):
+    """Whether the resumed training ends with the weights of the uninterrupted one."""
     expected, history = uninterrupted
     done = len(trainer.history)
     assert trainer.history == history[:done]
@@ -213,7 +292,7 @@ def test_an_interrupt_in_any_microbatch_loses_nothing(uninterrupted, microbatch)
         run(trainer, until=5)
     hook.remove()
     assert len(trainer.history) == microbatch // G
-    assert agree(trainer, uninterrupted)
+    assert resumes_equal(trainer, uninterrupted)
 
 
 def test_an_interrupt_in_backward_loses_nothing(uninterrupted):
@@ -222,7 +301,7 @@ def test_an_interrupt_in_backward_loses_nothing(uninterrupted):
     with pytest.raises(KeyboardInterrupt):
         run(trainer, until=5)
     hook.remove()
-    assert agree(trainer, uninterrupted)
+    assert resumes_equal(trainer, uninterrupted)
 
 
 def test_an_interrupt_between_two_windows_loses_nothing(uninterrupted):
@@ -231,28 +310,28 @@ def test_an_interrupt_between_two_windows_loses_nothing(uninterrupted):
         for window in trainer.run(until=5):
             if window.number == 2:
                 interrupt()
-    assert len(trainer.history) == 2 and agree(trainer, uninterrupted)
+    assert len(trainer.history) == 2 and resumes_equal(trainer, uninterrupted)
 
 
 @pytest.mark.parametrize("when", ["register_step_pre_hook", "register_step_post_hook"])
-def test_an_interrupt_waits_for_the_optimizer(uninterrupted, when):
-    """Half of a step would be in the weights, and nobody could say which half."""
+def test_an_interrupt_is_delayed_until_the_optimizer_step_is_complete(uninterrupted, when):
+    """An interrupted step would have changed only some of the weights."""
     trainer = trainer_of(tiny())
     handler = signal.getsignal(signal.SIGINT)
     hook = getattr(trainer.optimizer, when)(lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         run(trainer, until=5)
     hook.remove()
-    assert len(trainer.history) == 1  # the window is done and told of
+    assert len(trainer.history) == 1  # the window is complete and recorded
     assert signal.getsignal(signal.SIGINT) is handler
-    assert agree(trainer, uninterrupted)
+    assert resumes_equal(trainer, uninterrupted)
 
 
-def test_a_cell_that_is_run_again_has_nothing_left_to_do(uninterrupted):
+def test_running_a_finished_training_again_trains_nothing(uninterrupted):
     trainer = trainer_of(tiny())
     run(trainer, until=5)
     assert run(trainer, until=5) == run(trainer, until=3) == []
-    assert agree(trainer, uninterrupted)
+    assert resumes_equal(trainer, uninterrupted)
 
 
 def test_training_works_in_another_thread(uninterrupted):
@@ -260,10 +339,10 @@ def test_training_works_in_another_thread(uninterrupted):
     thread = threading.Thread(target=run, args=(trainer, 5))
     thread.start()
     thread.join()
-    assert agree(trainer, uninterrupted)
+    assert resumes_equal(trainer, uninterrupted)
 
 
-# ---------------------------------------------------------------- it learns
+# ---------------------------------------------------------------- learning
 
 
 def test_a_small_model_learns_to_swap_two_digits_that_it_has_not_seen():
@@ -280,10 +359,10 @@ def test_a_small_model_learns_to_swap_two_digits_that_it_has_not_seen():
     answers = complete(model, [pair.prompt for pair in held_out], max_tokens=3)
     right = sum(answer == pair.response for answer, pair in zip(answers, held_out, strict=True))
     assert history[0].nll > 3 and history[-1].nll < 0.3
-    assert right > len(held_out) / 2  # by chance it would be one in a hundred
+    assert right > len(held_out) / 2  # by chance: one in a hundred
 
 
-# ---------------------------------------------------------------- what an optimizer makes of it
+# ---------------------------------------------------------------- optimizers and the divisor
 
 
 @pytest.mark.parametrize("s", [1 / 32, 1 / 8, 2.0, 0.75])
@@ -303,7 +382,7 @@ def test_adamw_of_a_scaled_gradient_is_adamw_with_another_eps(s):
     assert not math.log2(s).is_integer() or torch.equal(*ends)
 
 
-def test_a_window_in_one_piece_leaves_the_gradient_of_its_microbatches():
+def test_one_large_microbatch_trains_like_its_microbatches():
     ends = []
     for microbatch_size, steps, constant in ((B, G, 1.0), (B * G, 1, float(G * G))):
         model = tiny().double()
@@ -322,7 +401,7 @@ def test_a_window_in_one_piece_leaves_the_gradient_of_its_microbatches():
 
 @pytest.fixture(scope="module")
 def divergences():
-    model = nn.Embedding(V, V)  # a bigram model: the smallest that learns anything
+    model = nn.Embedding(V, V)  # a bigram model
     torch.manual_seed(0)
     nn.init.normal_(model.weight, std=0.1)
     before = weights(model)
@@ -332,12 +411,12 @@ def divergences():
     return {(r.optimizer, r.gradient_accumulation_steps): r for r in records}
 
 
-def test_where_b_equals_g_there_is_nothing_to_diverge(divergences):
+def test_nothing_differs_if_b_equals_g(divergences):
     for name in RECIPES:
         assert divergences[name, 2].difference == 0 and divergences[name, 2].factor == 1
 
 
-def test_adamw_hides_the_factor_and_the_others_do_not(divergences):
+def test_adamw_is_hardly_affected_by_the_factor_and_the_others_are(divergences):
     difference = {name: divergences[name, 16].difference for name in RECIPES}
     assert difference["AdamW"] < 1e-3
     assert difference["AdamW, clipped at 1"] > 10 * difference["AdamW"]
@@ -351,18 +430,31 @@ def test_the_logged_loss_shows_the_factor_that_adamw_hides(divergences):
     assert record.loss / record.mean_loss == pytest.approx(0.125, rel=1e-3)
 
 
-def test_clipping_acts_under_one_rule_and_not_under_the_other(divergences):
+def test_clipping_acts_more_often_under_the_mean(divergences):
     record = divergences["AdamW, clipped at 1", 16]
     assert record.mean_clipped == 1 and record.clipped < 0.5
     assert divergences["AdamW", 16].mean_clipped == 0
 
 
-def test_the_difference_is_measured_in_lengths_of_the_way_that_the_mean_went():
-    """One step of plain SGD goes s times as far: they end 1 − s apart."""
+def test_the_difference_is_relative_to_the_change_under_the_mean():
+    """A step of plain SGD is s times as long under ÷ G²: the distance is |1 − s|."""
     sgd = {"SGD": Recipe(lambda parameters: torch.optim.SGD(parameters, lr=0.1))}
     for record in optimizer_divergence(tiny(), DATA, sgd, steps=(1, 4, 8), windows=1):
         assert record.difference == pytest.approx(abs(1 - record.factor), rel=1e-9)
         assert record.loss == pytest.approx(record.factor * record.mean_loss, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"steps": (2, 0)}, "every entry of steps must be an int of at least 1, got 0: "),
+        ({"microbatch_size": 0}, "microbatch_size must be an int of at least 1, got 0: "),
+        ({"windows": 0}, "windows must be an int of at least 1, got 0: "),
+    ],
+)
+def test_numbers_of_a_divergence_are_checked(numbers, message):
+    with pytest.raises(ValueError, match=message):
+        optimizer_divergence(tiny(), DATA, **numbers)
 
 
 def test_a_window_is_a_value():

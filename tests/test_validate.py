@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sftviz import masked_normalize, sft_microbatch_train_step, trace_step
-from sftviz.validate import check_mask
+from sftviz.validate import check_count, check_fraction, check_mask, check_positive
 
 LOG_PROBS, MASK = "policy_log_probs", "response_mask"
 G, C = "gradient_accumulation_steps", "normalize_constant"
@@ -184,3 +184,50 @@ def test_a_mask_comes_back_as_booleans():
     for dtype in (torch.bool, torch.uint8, torch.float32):
         mask = check_mask("mask", torch.tensor([[1, 0, 0, 1]], dtype=dtype), "tensor", tensor)
         assert mask.dtype == torch.bool and mask.tolist() == [[True, False, False, True]]
+
+
+# ---------------------------------------------------------------- single numbers
+
+COUNT = "x must be an int of at least 2, got {}: reason."
+POSITIVE = "x must be a number above 0, got {}: reason."
+FRACTION = "x must be a number from 0 to 1, got {}: reason."
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "error", "message"),
+    [
+        (check_count, 1, ValueError, COUNT.format("1")),
+        (check_count, -3, ValueError, COUNT.format("-3")),
+        (check_count, 2**63, ValueError, f"x must be an int below 2**63, got {2**63}: reason."),
+        (check_count, True, TypeError, COUNT.format("bool True")),
+        (check_count, 2.0, TypeError, COUNT.format("float 2.0")),
+        (check_count, "2", TypeError, COUNT.format("str '2'")),
+        (check_count, None, TypeError, COUNT.format("NoneType None")),
+        (check_positive, 0, ValueError, POSITIVE.format("0")),
+        (check_positive, -0.5, ValueError, POSITIVE.format("-0.5")),
+        (check_positive, math.nan, ValueError, POSITIVE.format("nan")),
+        (check_positive, 10**400, ValueError, POSITIVE.format("an int of 1329 bits")),
+        (check_positive, True, TypeError, POSITIVE.format("bool True")),
+        (check_positive, "1", TypeError, POSITIVE.format("str '1'")),
+        (check_fraction, -0.1, ValueError, FRACTION.format("-0.1")),
+        (check_fraction, 1.5, ValueError, FRACTION.format("1.5")),
+        (check_fraction, math.nan, ValueError, FRACTION.format("nan")),
+        (check_fraction, False, TypeError, FRACTION.format("bool False")),
+        (check_fraction, None, TypeError, FRACTION.format("NoneType None")),
+    ],
+)
+def test_a_number_is_refused_word_for_word(check, value, error, message):
+    options = {"least": 2} if check is check_count else {}
+    with pytest.raises(error) as caught:
+        check("x", value, "reason", **options)
+    assert str(caught.value) == message
+
+
+def test_the_limits_of_each_kind_of_number_are_accepted():
+    check_count("x", 1, "reason")
+    check_count("x", 0, "reason", least=0)
+    check_count("x", 2**63 - 1, "reason")
+    for value in (5e-324, 1, math.inf):
+        check_positive("x", value, "reason")
+    for value in (0, 0.5, 1.0):
+        check_fraction("x", value, "reason")

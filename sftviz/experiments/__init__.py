@@ -4,7 +4,8 @@ May import: `sftviz`, `torch`. May be imported by: `views`, `explorers`.
 """
 
 from sftviz.experiments.bigram import BigramModel, make_window
+from sftviz.experiments.ranks import run_ranks
 from sftviz.experiments.training import Trainer
 from sftviz.experiments.transformer import TinyTransformer
 
-__all__ = ["BigramModel", "TinyTransformer", "Trainer", "make_window"]
+__all__ = ["BigramModel", "TinyTransformer", "Trainer", "make_window", "run_ranks"]

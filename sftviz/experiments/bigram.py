@@ -1,4 +1,8 @@
-"""A language model so small that its whole gradient can be seen, and random windows for it."""
+"""A language model with a single parameter table, and windows of random tokens to run it on.
+
+Accumulation is shown with these: the whole gradient is one small table, and the number of response
+tokens of each microbatch can be chosen.
+"""
 
 from collections.abc import Sequence
 
@@ -6,25 +10,41 @@ import torch
 from torch import Tensor, nn
 
 from sftviz.tokens import TokenBatch, build_token_batch
+from sftviz.validate import check_count, check_fraction
 
 
 class BigramModel(nn.Module):
-    """The smallest language model: a table of logits, one row for each token that may come before.
+    """A table of logits, (V, V): one row for each token that is read.
 
-    Its gradient is a (V, V) table too, small enough to be seen whole, and shared by all rows and
-    positions, as a model's parameters are.
+    The logits depend on the token that is read alone. The gradient is a (V, V) table too, to which
+    all rows and positions of a batch contribute.
+
+    Args:
+        vocab_size: V.
+        seed: of the random logits, at least 0.
+        dtype: of the table.
+
+    Raises:
+        TypeError, ValueError: vocab_size or seed is not a count.
+
+    Example:
+        >>> BigramModel(vocab_size=8)(torch.tensor([[1, 2, 3]])).shape  # (B, S) to (B, S, V)
+        torch.Size([1, 3, 8])
     """
 
     def __init__(
         self, vocab_size: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
+        check_count("vocab_size", vocab_size, "it is the number of tokens that the model knows")
+        check_count("seed", seed, "it seeds a random number generator", least=0)
         generator = torch.Generator().manual_seed(seed)
         table = torch.randn(vocab_size, vocab_size, generator=generator, dtype=dtype)
         self.table = nn.Parameter(table)  # (V, V)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        return self.table[input_ids]  # (B, S) -> (B, S, V)
+        """Logits (B, S, V) of the token that follows each of `input_ids` (B, S)."""
+        return self.table[input_ids]
 
 
 def make_window(
@@ -36,17 +56,25 @@ def make_window(
     vocab_size: int = 8,
     seed: int = 0,
 ) -> tuple[TokenBatch, ...]:
-    """Make G microbatches of B rows, of random tokens after a prompt of two.
+    """Make G microbatches of B rows, with random tokens and prompts of two tokens.
 
     Args:
         B: rows of a microbatch.
         G: microbatches of the window.
-        lengths: how many response tokens each row has. B·G of them, or fewer for a window that the
-            data ran out in: then the last microbatch is short, or missing.
-        unevenness: where no lengths are given, how far they are apart. 0: four tokens in every
-            row; 1: from one in the first to seven in the last, with rows enough. Four is the mean.
-        vocab_size: V; token 0 is the padding.
-        seed: of the tokens.
+        lengths: the number of response tokens of each row. Fewer than B·G numbers make a window at
+            the end of the data, whose last microbatch has fewer rows or is missing.
+        unevenness: from 0 to 1, used if no lengths are given. 0: four response tokens in every row;
+            1: from one in the first row to seven in the last, if there are enough rows. The mean is
+            four.
+        vocab_size: V, at least 2; token 0 is the padding.
+        seed: of the random tokens, at least 0.
+
+    Returns:
+        The microbatches, each with (B, S) tokens; S is that of its longest row.
+
+    Raises:
+        TypeError, ValueError: a number is of the wrong type or out of range, or there are not 1 to
+            B·G lengths.
 
     Example:
         >>> [batch.num_tokens for batch in make_window(B=2, G=4)]
@@ -56,16 +84,21 @@ def make_window(
         >>> [len(batch.labels) for batch in make_window(B=4, G=3, lengths=[3] * 10)]
         [4, 4, 2]
     """
-    if B < 1 or G < 1:
-        raise ValueError(f"B and G must be at least 1, got {B} and {G}.")
-    if not 0 <= unevenness <= 1:
-        raise ValueError(f"unevenness must be from 0 to 1, got {unevenness:g}.")
+    check_count("B", B, "it is the number of rows of a microbatch")
+    check_count("G", G, "it is the number of microbatches of the window")
+    check_fraction("unevenness", unevenness, "1 is the largest difference between the rows")
+    check_count("vocab_size", vocab_size, "token 0 is the padding", least=2)
+    check_count("seed", seed, "it seeds a random number generator", least=0)
     if lengths is None:
         rows = B * G
         lengths = [round(4 + 3 * unevenness * ((2 * row + 1) / rows - 1)) for row in range(rows)]
     if not 1 <= len(lengths) <= B * G:
         raise ValueError(
             f"lengths must hold 1 to B·G = {B * G} numbers, got {len(lengths)}: one for each row."
+        )
+    for length in lengths:
+        check_count(
+            "every entry of lengths", length, "it is the number of response tokens of a row"
         )
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,12 +1,11 @@
-"""A task small enough to learn in seconds: write a date as ISO 8601 does.
+"""A task that a small model learns in seconds: write a date as ISO 8601 does.
 
     7 March 1987→1987-03-07
 
-The prompt decides the response, to the letter, and nothing else does: not the calendar, not luck.
-The dates are computed, so nothing has to be downloaded and nobody has written them. One date is
-asked for once, in one of three formats, and every seventh date is held out: no held-out date is
-seen in training, in any format. What the model has to find out is how digits are copied, what the
-months are called, and which of the three orders it is looking at.
+The prompt determines the response, character by character. The dates are computed, so nothing is
+downloaded. Each date occurs once, in one of three formats, and every seventh date is held out: no
+held-out date occurs in training, in any format. The model has to learn to copy digits, the names of
+the months, and the order of day and month in each format.
 """
 
 from collections.abc import Sequence
@@ -16,30 +15,32 @@ from datetime import date, timedelta
 import torch
 from torch import Tensor, nn
 
-PAD, START, END = 0, 1, 2  # the token ids that stand for no character
+from sftviz.validate import check_count
+
+PAD, START, END = 0, 1, 2  # the token ids that are not a character
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
 VOCABULARY = ("<pad>", "<start>", "<end>", *sorted({*"".join(MONTHS), *"0123456789 ,.-→"}))
-CONTEXT_LENGTH = 32  # positions: the longest pair has 31 tokens, of which the last is never read
+CONTEXT_LENGTH = 32  # positions; the longest pair has 31 tokens
 
 _IDS = {character: i for i, character in enumerate(VOCABULARY) if i > END}
 _FIRST, _LAST, _STRIDE = date(1900, 1, 1), date(2099, 12, 31), timedelta(days=24)
-_HELD_OUT = 7
-_ROWS = 64  # completed at once: enough to be quick, few enough to need no memory to speak of
+_HELD_OUT = 7  # every seventh date
+_ROWS = 64  # completed at once, which limits the memory that is needed
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt and the only right response to it."""
+    """A prompt and its correct response."""
 
     prompt: str
     response: str
 
 
 def date_pairs() -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    """The task: 2610 pairs to learn from, and 434 held out.
+    """The task: 2610 pairs for training, and 434 that are held out.
 
     >>> train, held_out = date_pairs()
     >>> train[:3]
@@ -55,7 +56,7 @@ Pair(prompt='18.2.1900→', response='1900-02-18'))
 
 
 def _pair(day: date, form: int) -> Pair:
-    month = MONTHS[day.month - 1]  # strftime would write it in the reader's language
+    month = MONTHS[day.month - 1]  # strftime would use the language of the computer
     prompt = (
         f"{day.day} {month} {day.year}→",
         f"{month} {day.day}, {day.year}→",
@@ -65,7 +66,7 @@ def _pair(day: date, form: int) -> Pair:
 
 
 def encode(text: str) -> list[int]:
-    """The token ids of a text, one a character.
+    """The token ids of a text, one for each character.
 
     Raises:
         ValueError: a character is not in the vocabulary.
@@ -75,17 +76,21 @@ def encode(text: str) -> list[int]:
     >>> decode(encode("7.3."))
     '7.3.'
     """
-    if strange := [place for place, character in enumerate(text) if character not in _IDS]:
-        place = strange[0]
-        raise ValueError(
-            f"{text!r} holds {text[place]!r} at position {place}, which the vocabulary lacks: "
-            f"use only {''.join(_IDS)!r}."
-        )
+    for position, character in enumerate(text):
+        if character not in _IDS:
+            raise ValueError(
+                f"{text!r} has {character!r} at position {position}, which is not in the "
+                f"vocabulary: use only {''.join(_IDS)!r}."
+            )
     return [_IDS[character] for character in text]
 
 
 def decode(token_ids: Sequence[int]) -> str:
-    """The text of token ids; what is no character is written by its name, such as <end>."""
+    """The text of token ids; a token that is not a character is written by its name: <end>.
+
+    >>> decode([1, 14, 6, 2])
+    '<start>7.<end>'
+    """
     return "".join(VOCABULARY[i] for i in token_ids)
 
 
@@ -100,41 +105,47 @@ def conversation(pair: Pair) -> tuple[tuple[str, list[int]], ...]:
 
 @torch.inference_mode()
 def complete(model: nn.Module, prompts: Sequence[str], max_tokens: int = 12) -> list[str]:
-    """Let the model write on after each prompt, always its most probable token, until it ends.
+    """Continue each prompt with the model's most probable token, until <end>.
 
     Args:
         model: a causal model of this vocabulary, from (B, S) token ids to (B, S, V) logits.
-        prompts: texts in characters of the vocabulary; "" lets the model begin on its own.
-        max_tokens: where to cut an answer that does not end.
+        prompts: texts of characters in the vocabulary; "" is a prompt of <start> alone.
+        max_tokens: the largest number of tokens that are generated for a prompt.
 
     Returns:
-        What the model wrote, without the prompts and without <end>.
+        The text that was generated for each prompt, without <end>.
 
     Raises:
-        ValueError: a character is not in the vocabulary, or there is no room for `max_tokens`.
+        TypeError: max_tokens is not an int.
+        ValueError: max_tokens is below 1, a character is not in the vocabulary, or a prompt and
+            max_tokens do not fit into the model's context.
 
-    >>> from sftviz.experiments.transformer import TinyTransformer
-    >>> _ = torch.manual_seed(0)
-    >>> len(complete(TinyTransformer(), ["7 March 1987→"], max_tokens=3))
-    1
+    Example:
+        >>> from sftviz.experiments.transformer import TinyTransformer
+        >>> _ = torch.manual_seed(0)
+        >>> len(complete(TinyTransformer(), ["7 March 1987→"], max_tokens=3))
+        1
     """
+    check_count("max_tokens", max_tokens, "it is the number of tokens that may be generated")
     rows = [[START, *encode(prompt)] for prompt in prompts]
     width = max(map(len, rows), default=0) + max_tokens
-    answers: list[str] = []
+    completions: list[str] = []
     for first in range(0, len(rows), _ROWS):
-        written = _write(model, rows[first : first + _ROWS], width, max_tokens)
-        answers += [decode(_until_end(row)) for row in written.tolist()]
-    return answers
+        generated = _generate(model, rows[first : first + _ROWS], width, max_tokens)
+        completions += [decode(_until_end(row)) for row in generated.tolist()]
+    return completions
 
 
-def _write(model: nn.Module, rows: Sequence[Sequence[int]], width: int, max_tokens: int) -> Tensor:
+def _generate(
+    model: nn.Module, rows: Sequence[Sequence[int]], width: int, max_tokens: int
+) -> Tensor:
     """The next `max_tokens` tokens of each row, (B, max_tokens)."""
     token_ids = torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows])  # (B, width)
     row = torch.arange(len(rows))  # (B,)
-    end = torch.tensor([len(ids) for ids in rows])  # (B,), so that padding stays on the right
+    end = torch.tensor([len(ids) for ids in rows])  # (B,), where each row goes on
     for step in range(max_tokens):
-        # Always the whole width: what is on the right can't be seen, and torch keeps plans and
-        # memory for each shape that it is shown.
+        # Always the full width: padding on the right changes nothing, and torch would cache plans
+        # and memory for the new shape of each step.
         logits = model(token_ids[:, :-1])  # (B, width - 1, V)
         token_ids[row, end + step] = logits[row, end + step - 1].argmax(dim=-1)
     return token_ids[row[:, None], end[:, None] + torch.arange(max_tokens)]
@@ -145,15 +156,25 @@ def _until_end(token_ids: list[int]) -> list[int]:
 
 
 def exact_match(model: nn.Module, pairs: Sequence[Pair]) -> float:
-    """The share of pairs that the model completes without a single wrong character.
+    """The share of pairs, from 0 to 1, whose response the model generates without any mistake.
 
-    >>> from sftviz.experiments.transformer import TinyTransformer
-    >>> _ = torch.manual_seed(0)
-    >>> exact_match(TinyTransformer(), [Pair("7 March 1987→", "1987-03-07")])
-    0.0
+    Args:
+        model: as for `complete`.
+        pairs: at least one.
+
+    Raises:
+        ValueError: there is no pair, or one that `complete` refuses.
+
+    Example:
+        >>> from sftviz.experiments.transformer import TinyTransformer
+        >>> _ = torch.manual_seed(0)
+        >>> exact_match(TinyTransformer(), [Pair("7 March 1987→", "1987-03-07")])
+        0.0
     """
+    if not pairs:
+        raise ValueError("pairs is empty, so there is no share: give at least one pair.")
     longest = max(len(pair.response) for pair in pairs)
-    # One more, for <end>: who writes on after the right answer has not answered right.
-    answers = complete(model, [pair.prompt for pair in pairs], max_tokens=longest + 1)
-    right = [pair.response == answer for pair, answer in zip(pairs, answers, strict=True)]
-    return sum(right) / len(right)
+    # One token more, for <end>: a response that goes on after the right characters is wrong.
+    completions = complete(model, [pair.prompt for pair in pairs], max_tokens=longest + 1)
+    matches = [pair.response == text for pair, text in zip(pairs, completions, strict=True)]
+    return sum(matches) / len(matches)

@@ -1,4 +1,8 @@
-"""What an optimizer makes of the step's divisor."""
+"""How much the step's divisor matters to an optimizer: AdamW, clipping, L2 decay, SGD.
+
+A model is trained twice from the same start, once under ÷ G² and once under the mean over
+sequences. Their gradients differ by the factor B/G; the distance of the final weights is measured.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,11 +15,17 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from sftviz.experiments.training import Trainer, TrainingData, Window
+from sftviz.validate import check_count
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """An optimizer with its settings."""
+    """How to make an optimizer from a model's parameters, and the length at which to clip.
+
+    >>> recipe = Recipe(partial(SGD, lr=0.1), max_grad_norm=1.0)
+    >>> type(recipe.make(nn.Linear(2, 2).parameters())).__name__
+    'SGD'
+    """
 
     make: Callable[[Iterable[nn.Parameter]], Optimizer]
     max_grad_norm: float = math.inf
@@ -32,15 +42,15 @@ RECIPES: Mapping[str, Recipe] = {
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where an optimizer ended under ÷G², and where under the mean over sequences."""
+    """One optimizer and one G, trained under ÷ G² and under the mean over sequences."""
 
-    optimizer: str
-    gradient_accumulation_steps: int
-    factor: float  # B / G: the gradient under ÷G² is so many times that of the mean
-    difference: float  # distance of the two ends, in lengths of the way that the mean went
-    loss: float  # the last window's returned loss under ÷G²
+    optimizer: str  # name of the recipe
+    gradient_accumulation_steps: int  # G
+    factor: float  # B / G: the gradient under ÷ G², relative to that under the mean
+    difference: float  # distance of the final weights, relative to the change under the mean
+    loss: float  # returned loss of the last window under ÷ G²
     mean_loss: float  # the same under the mean
-    clipped: float  # share of windows whose gradient was cut, under ÷G²
+    clipped: float  # share of windows whose gradient was clipped under ÷ G²
     mean_clipped: float  # the same under the mean
 
 
@@ -52,23 +62,40 @@ def optimizer_divergence(
     microbatch_size: int = 2,
     windows: int = 120,
 ) -> list[Divergence]:
-    """Train copies of a model under ÷G² and under the true mean, and compare where they end.
+    """Train copies of a model under ÷ G² and under the mean, and compare the final weights.
 
-    Both see the same rows in the same order, in float64, so that what differs is the divisor and
-    not the rounding.
+    Both trainings visit the same rows in the same order, and compute in float64, so that only the
+    divisor differs.
 
     Args:
-        model: where all begin; it is not changed.
+        model: the start of every training; it is not changed.
         data: from `prepare`.
         recipes: the optimizers, by name.
-        steps: the G to try.
+        steps: the values of G.
         microbatch_size: B.
-        windows: optimizer steps of each training.
+        windows: the number of optimizer steps of each training.
 
     Returns:
-        A record for each recipe and each G, in this order. The time goes with the sum of the G,
-        since a window has B·G rows.
+        A record for each recipe and, within it, for each G. The time is proportional to the sum of
+        `steps`, because a window has B·G rows.
+
+    Raises:
+        TypeError, ValueError: a number is not an int of at least 1.
+        FloatingPointError: a gradient became NaN or infinite.
+
+    Example:
+        >>> from sftviz.experiments.training import prepare
+        >>> model = nn.Embedding(10, 10)  # a bigram model
+        >>> data = prepare([[("prompt", [5]), ("response", [6, 7])]], 0, 8, vocab_size=10)
+        >>> sgd = {"SGD": Recipe(partial(SGD, lr=0.1))}
+        >>> (record,) = optimizer_divergence(model, data, sgd, steps=(8,), windows=1)
+        >>> record.factor, round(record.difference, 6)
+        (0.25, 0.75)
     """
+    for G in steps:
+        check_count("every entry of steps", G, "it counts the microbatches of one optimizer step")
+    check_count("microbatch_size", microbatch_size, "it is the number of rows of a microbatch")
+    check_count("windows", windows, "it is the number of optimizer steps of each training")
     B = microbatch_size
     start = parameters_to_vector(model.parameters()).detach().double()
     records = []
@@ -99,10 +126,10 @@ def _train(
     divisor: float,
     windows: int,
 ) -> tuple[Tensor, list[Window]]:
-    """Train a copy of the model: where it ended, (parameters,), and what its windows did."""
+    """Train a copy of the model; return its final weights, (parameters,), and its windows."""
     model = deepcopy(model).double()
-    # The step is a sum over rows. So a window in one piece, divided by all that the rule divides
-    # by, leaves the gradient that its G microbatches would have added up, in much less time.
+    # The step sums over rows. So one large microbatch with the rule's divisor has the gradient that
+    # G microbatches accumulate, and takes much less time.
     trainer = Trainer(
         model,
         recipe.make(model.parameters()),

@@ -1,9 +1,7 @@
-"""A training loop around the step, and what an optimizer makes of the step's divisor.
+"""A training loop around the step: checked data, a record of every window, and resuming.
 
-The loop is the usual one: for each window zero the gradients, run G microbatches, step the
-optimizer. What is added is what a notebook needs: the data are checked before anything is trained,
-every window leaves a record, and a cell that was interrupted can be run again and goes on as if it
-had not been.
+For each window the loop clears the gradients, runs G microbatches and steps the optimizer. Training
+that was interrupted goes on where it stopped, and ends with the same weights.
 """
 
 import math
@@ -22,14 +20,15 @@ from torch.optim import Optimizer
 from sftviz.log_probs import get_response_log_probs
 from sftviz.step import sft_microbatch_train_step
 from sftviz.tokens import TokenBatch, Turn, build_token_batch
+from sftviz.validate import check_constant, check_count, check_positive
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """All rows to learn from, and which of their tokens the loss is made of."""
+    """All rows to train on, and the tokens that count in the loss."""
 
-    tokens: TokenBatch  # (N, S)
-    loss_mask: Tensor  # (N, S) bool: the response mask, or every token that is no padding
+    tokens: TokenBatch  # (rows, S)
+    loss_mask: Tensor  # (rows, S) bool: the response mask, or every token that is not padding
 
 
 def prepare(
@@ -43,15 +42,19 @@ def prepare(
 
     Args:
         conversations: rows of turns, each ("prompt" or "response", token ids).
-        pad_id: what fills up the rows to the length of the longest.
-        context_length: the most positions that the model reads.
-        vocab_size: V; token ids are 0 … V − 1.
-        mask_prompt: False lets the model learn to say the prompts as well. That is what the mask
-            prevents, and how to see what it is good for.
+        pad_id: fills up the rows to the length of the longest.
+        context_length: the largest number of positions that the model reads.
+        vocab_size: V; token ids are 0 to V − 1.
+        mask_prompt: whether prompt tokens are left out of the loss. False trains the model to
+            predict prompts as well.
+
+    Returns:
+        One row for each conversation, with S positions: one fewer than the longest row has tokens.
 
     Raises:
-        TypeError, ValueError: a row that can't be learned from, with row and position: it is empty,
-            goes on beyond the context, or holds a token that the model does not know.
+        TypeError, ValueError: a number is not a count, or a row cannot be trained on: it is empty,
+            is longer than the context, or has a token id that is not in the vocabulary. The message
+            names the row and the position.
 
     Example:
         >>> data = prepare([[("prompt", [5, 6]), ("response", [7])]], 0, 8, vocab_size=10)
@@ -62,6 +65,8 @@ def prepare(
         ValueError: row 0, position 1: a token id must be from 0 to 9, got 60: use the model's own \
 tokenizer.
     """
+    check_count("context_length", context_length, "it is the number of positions of the model")
+    check_count("vocab_size", vocab_size, "it is the number of tokens that the model knows")
     build = partial(
         build_token_batch, pad_id=pad_id, context_length=context_length, vocab_size=vocab_size
     )
@@ -69,38 +74,54 @@ tokenizer.
     if mask_prompt:
         return TrainingData(tokens, tokens.response_mask)
     rows = [[token_id for _, ids in turns for token_id in ids] for turns in conversations]
-    everything = build([[("prompt", ids[:1]), ("response", ids[1:])] for ids in rows])
-    return TrainingData(tokens, everything.response_mask)
+    unmasked = build([[("prompt", ids[:1]), ("response", ids[1:])] for ids in rows])
+    return TrainingData(tokens, unmasked.response_mask)
 
 
 @dataclass(frozen=True)
 class Window:
-    """What one window, which is one optimizer step, did. All of it before the step was taken."""
+    """What was measured in one window, before its optimizer step."""
 
-    number: int  # 1 is the first
-    scaled_loss: float  # what the step returned, added up over the window's microbatches
-    nll: float  # nats, the mean over the window's response tokens: comparable between runs
-    num_tokens: int  # that the loss was made of
-    grad_norm: float  # of the accumulated gradient, before it is clipped
+    number: int  # counted from 1
+    scaled_loss: float  # the losses that the step returned, summed over the microbatches
+    nll: float  # mean over the response tokens, in nats; NaN if the window has none
+    num_tokens: int  # tokens that counted in the loss
+    grad_norm: float  # length of the accumulated gradient, before clipping
 
 
 class Trainer:
-    """Trains a model window by window, and remembers what each window did.
+    """Train a model window by window, and record every window in `history`.
 
-    All that training needs to go on is in here: run the cell again that was interrupted, and the
-    windows that are still missing are trained. For a model without dropout the weights are then
-    those of a training without interruption, to the last bit.
+    The trainer holds all the state of the training: after an interrupt, call `run` again and it
+    trains the windows that are missing. For a model without dropout the final weights are then
+    equal, bit for bit, to those of a training without an interrupt.
 
     Args:
-        model: a causal model, from (B, S) token ids to logits.
+        model: a causal model, from (B, S) token ids to (B, S, V) logits.
         optimizer: of the model's parameters.
         data: from `prepare`.
-        microbatch_size: B, rows that are computed at once.
-        gradient_accumulation_steps: G, microbatches of one window.
-        normalize_constant: divides the masked sum. The default leaves the step's own ÷G²; B / G
-            makes the gradient that of the mean over the window's sequences.
-        max_grad_norm: a longer gradient is cut to this length.
-        seed: of the order in which the rows are visited.
+        microbatch_size: B, the rows of a microbatch.
+        gradient_accumulation_steps: G, the microbatches of a window.
+        normalize_constant: divides the masked sum, in addition to G². With B / G the gradient is
+            that of the mean over the window's sequences.
+        max_grad_norm: a longer gradient is scaled to this length; infinity clips nothing.
+        seed: of the order in which the rows are visited, at least 0.
+
+    Raises:
+        TypeError, ValueError: a number is of the wrong type or out of range.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Embedding(10, 10))  # a bigram model
+        >>> data = prepare([[("prompt", [5]), ("response", [6, 7])]], 0, 8, vocab_size=10)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> trainer = Trainer(
+        ...     model, optimizer, data, microbatch_size=2, gradient_accumulation_steps=3
+        ... )
+        >>> [window.number for window in trainer.run(until=2)]
+        [1, 2]
+        >>> len(trainer.history)
+        2
     """
 
     def __init__(
@@ -115,15 +136,15 @@ class Trainer:
         max_grad_norm: float = math.inf,
         seed: int = 0,
     ) -> None:
-        for name, count in (
-            ("microbatch_size", microbatch_size),
-            ("gradient_accumulation_steps", gradient_accumulation_steps),
-        ):
-            if type(count) is not int or count < 1:
-                raise ValueError(
-                    f"{name} must be an int of at least 1, got {count!r}: "
-                    "so many rows make a microbatch, and so many microbatches a window."
-                )
+        check_count("microbatch_size", microbatch_size, "it is the number of rows of a microbatch")
+        check_count(
+            "gradient_accumulation_steps",
+            gradient_accumulation_steps,
+            "it counts the microbatches of one optimizer step",
+        )
+        check_constant(normalize_constant)
+        check_positive("max_grad_norm", max_grad_norm, "a longer gradient is scaled to this length")
+        check_count("seed", seed, "it seeds a random number generator", least=0)
         self.model = model
         self.optimizer = optimizer
         self.data = data
@@ -135,99 +156,132 @@ class Trainer:
         self.history: list[Window] = []
 
     def run(self, until: int) -> Iterator[Window]:
-        """Train until there have been so many windows in all, and yield each as it is done.
+        """Train until the history has `until` windows, and yield each new one.
+
+        Args:
+            until: the number of windows in all, those of earlier calls included. If there are that
+                many already, nothing is trained.
+
+        Returns:
+            An iterator. Each window is trained when it is asked for.
 
         Raises:
-            FloatingPointError: a gradient is NaN or infinite. The model is as it was before.
+            TypeError, ValueError: `until` is not an int of at least 0.
+            ValueError: a window has no token that counts in the loss. The weights are not changed
+                by this window, and its gradients are cleared.
+            FloatingPointError: the gradient of a window is NaN or infinite; likewise.
 
         Example:
             >>> from torch import nn
             >>> model = nn.Sequential(nn.Embedding(10, 10))  # a bigram model
             >>> data = prepare([[("prompt", [5]), ("response", [6, 7])]], 0, 8, vocab_size=10)
-            >>> trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), data,
-            ...                   microbatch_size=2, gradient_accumulation_steps=3)
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            >>> trainer = Trainer(
+            ...     model, optimizer, data, microbatch_size=2, gradient_accumulation_steps=3
+            ... )
             >>> [window.number for window in trainer.run(until=2)]
             [1, 2]
             >>> [window.number for window in trainer.run(until=3)]
             [3]
         """
+        check_count("until", until, "it is the number of windows in all", least=0)
+        return self._run(until)
+
+    def _run(self, until: int) -> Iterator[Window]:
         self.model.train()
         while len(self.history) < until:
-            yield self._window(len(self.history) + 1)
+            yield self._train_window(len(self.history) + 1)
 
-    def _window(self, number: int) -> Window:
-        B, G = self.microbatch_size, self.gradient_accumulation_steps
-        order = visiting_order(len(self.data.loss_mask), number, B * G, self.seed)
-        # First, not last: an interrupted window has left half of its gradient behind.
+    def _train_window(self, number: int) -> Window:
+        # Also before the window: the gradient may be one that the caller has left.
         self.optimizer.zero_grad(set_to_none=True)
-        scaled_loss = negative_log_likelihood = 0.0
+        try:
+            window = self._accumulate(number)
+            with _delay_interrupts():  # so that a step is in the history if it is in the weights
+                self.optimizer.step()
+                self.history.append(window)
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+        return window
+
+    def _accumulate(self, number: int) -> Window:
+        """Accumulate and clip the gradient of one window; return what was measured."""
+        B, G = self.microbatch_size, self.gradient_accumulation_steps
+        tokens, loss_mask = self.data.tokens, self.data.loss_mask
+        window_rows = visiting_order(len(loss_mask), number, B * G, self.seed)
+        if not loss_mask[window_rows].any():
+            raise ValueError(
+                f"window {number} has no token that counts in the loss, in {B * G} rows, so the "
+                "optimizer was not stepped: check the loss mask of the data."
+            )
+        scaled_loss = nll_sum = 0.0
         num_tokens = num_response_tokens = 0
-        for rows in order.split(B):
-            tokens = self.data.tokens
+        for rows in window_rows.split(B):
             log_probs = get_response_log_probs(
                 self.model, tokens.input_ids[rows], tokens.labels[rows]
             )["log_probs"]  # (B, S)
             loss, metadata = sft_microbatch_train_step(
-                log_probs, self.data.loss_mask[rows], G, self.normalize_constant
+                log_probs, loss_mask[rows], G, self.normalize_constant
             )
-            responses = log_probs.detach()[tokens.response_mask[rows]]
+            response_log_probs = log_probs.detach()[tokens.response_mask[rows]]
             scaled_loss += loss.item()
             num_tokens += metadata["num_tokens"]
-            negative_log_likelihood -= responses.sum().item()
-            num_response_tokens += responses.numel()
+            nll_sum -= response_log_probs.sum().item()
+            num_response_tokens += response_log_probs.numel()
         grad_norm = clip_grad_norm_(self.model.parameters(), self.max_grad_norm).item()
         if not math.isfinite(grad_norm):
             raise FloatingPointError(
                 f"the gradient of window {number} is {grad_norm}, so the optimizer was not "
                 "stepped: look for NaN in the data, or lower the learning rate."
             )
-        window = Window(
-            number,
-            scaled_loss,
-            negative_log_likelihood / num_response_tokens,
-            num_tokens,
-            grad_norm,
-        )
-        with _undisturbed():  # both or neither: a window that was stepped is in the history
-            self.optimizer.step()
-            self.history.append(window)
-        self.optimizer.zero_grad(set_to_none=True)
-        return window
+        nll = nll_sum / num_response_tokens if num_response_tokens else math.nan
+        return Window(number, scaled_loss, nll, num_tokens, grad_norm)
 
 
 def visiting_order(num_rows: int, number: int, window_size: int, seed: int) -> Tensor:
-    """Which rows the window of this number consists of, (window_size,).
+    """The rows of one window, (window_size,) int64.
 
-    It depends on nothing but the arguments, so that a resumed training finds its place. Every row
-    is visited once before any is visited again.
+    The rows are shuffled once an epoch, and every row is visited once before any is visited again.
+    The result depends on the arguments alone, so that training can be resumed at any window.
 
-    >>> torch.cat([visiting_order(6, number, 4, seed=0) for number in (1, 2, 3)]).bincount()
-    tensor([2, 2, 2, 2, 2, 2])
+    Args:
+        num_rows: of the data.
+        number: of the window, counted from 1.
+        window_size: B·G, the rows of a window.
+        seed: at least 0.
+
+    Raises:
+        TypeError, ValueError: an argument is not a count.
+
+    Example:
+        >>> torch.cat([visiting_order(6, number, 4, seed=0) for number in (1, 2, 3)]).bincount()
+        tensor([2, 2, 2, 2, 2, 2])
     """
+    check_count("num_rows", num_rows, "it is the number of rows of the data")
+    check_count("number", number, "windows are counted from 1")
+    check_count("window_size", window_size, "it is the number of rows of a window")
+    check_count("seed", seed, "it seeds a random number generator", least=0)
     places = range((number - 1) * window_size, number * window_size)
     epochs = range(places[0] // num_rows, places[-1] // num_rows + 1)
+    seeds = [(seed * 1_000_003 + epoch) % 2**63 for epoch in epochs]
     shuffled = [
-        torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-        for epoch in epochs
+        torch.randperm(num_rows, generator=torch.Generator().manual_seed(each)) for each in seeds
     ]
     first = places[0] - epochs[0] * num_rows
     return torch.cat(shuffled)[first : first + window_size]
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep an interrupt waiting until the block is done."""
+def _delay_interrupts() -> Iterator[None]:
+    """Delay an interrupt (SIGINT) until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # interrupts reach the main thread alone
+        yield  # only the main thread is interrupted
         return
-    waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    delayed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: delayed.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
+        signal.signal(signal.SIGINT, handler)
+    if delayed:
         signal.raise_signal(signal.SIGINT)
-
-
-# ------------------------------------------------------- what an optimizer makes of the divisor

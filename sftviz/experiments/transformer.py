@@ -1,16 +1,36 @@
-"""A small causal transformer, made of torch's own parts."""
+"""A causal transformer that is small enough to train in seconds on a CPU.
+
+Its default sizes are those of the task in `dates`.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from sftviz.experiments.dates import CONTEXT_LENGTH, VOCABULARY
+from sftviz.validate import check_count
 
 
 class TinyTransformer(nn.Module):
-    """A causal language model made of torch's own parts; about 110,000 parameters.
+    """A causal language model of torch's own modules; 107,820 parameters with the default sizes.
 
-    It has no dropout: the same seed and the same data give the same model, and a training that was
-    interrupted can go on as if it had not been.
+    It has no dropout: the same seed and the same data give the same model, also if training was
+    interrupted.
+
+    Args:
+        vocab_size: V.
+        context_length: the largest number of positions that it reads.
+        width: numbers in the vector of one token.
+        heads: attention heads of a block; they must divide the width.
+        layers: blocks.
+
+    Raises:
+        TypeError, ValueError: a size is not an int of at least 1, or the heads do not divide the
+            width.
+
+    Example:
+        >>> model = TinyTransformer(vocab_size=10, context_length=8)
+        >>> model(torch.tensor([[1, 2, 3]])).shape  # (B, S) to (B, S, V)
+        torch.Size([1, 3, 10])
     """
 
     def __init__(
@@ -22,6 +42,16 @@ class TinyTransformer(nn.Module):
         layers: int = 2,
     ) -> None:
         super().__init__()
+        check_count("vocab_size", vocab_size, "it is the number of tokens that the model knows")
+        check_count("context_length", context_length, "it is the number of positions of the model")
+        check_count("width", width, "it is the size of a token's vector")
+        check_count("heads", heads, "it is the number of attention heads of a block")
+        check_count("layers", layers, "it is the number of blocks")
+        if width % heads:
+            raise ValueError(
+                f"width must be a multiple of heads, got {width} and {heads}: each head has an "
+                "equal part of a token's vector."
+            )
         self.vocab_size = vocab_size
         self.context_length = context_length
         self.tokens = nn.Embedding(vocab_size, width)
@@ -35,7 +65,7 @@ class TinyTransformer(nn.Module):
             batch_first=True,
             norm_first=True,
         )
-        # "Encoder" is torch's name for a stack of blocks; the mask below is what makes it causal.
+        # "Encoder" is torch's name for a stack of blocks; the mask in `forward` makes it causal.
         self.blocks = nn.TransformerEncoder(
             block, layers, nn.LayerNorm(width), enable_nested_tensor=False
         )
@@ -44,13 +74,16 @@ class TinyTransformer(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """Logits (B, S, V) of the token that follows each of `input_ids` (B, S).
 
-        Padding belongs on the right: what comes after a token can't reach it.
+        Padding must be on the right: later tokens do not change the logits of earlier ones.
+
+        Raises:
+            ValueError: S is larger than the context length.
         """
         S = input_ids.shape[1]
         if self.context_length < S:
             raise ValueError(
-                f"input_ids has {S} positions, but the model was made for {self.context_length}: "
-                "cut the text, or make the model with a longer context_length."
+                f"input_ids has {S} positions, but the model has {self.context_length}: "
+                "shorten the text, or make a model with a larger context_length."
             )
         later = torch.ones(S, S, dtype=torch.bool, device=input_ids.device).triu(1)  # (S, S)
         x = self.tokens(input_ids) + self.positions.weight[:S]  # (B, S, width)
