@@ -95,6 +95,9 @@ def test_a_drag_across_paints_all_cells_on_its_way(live):
 def test_a_drag_up_and_down_moves_a_log_prob(live):
     drag(live, "policy_log_probs[0,1]", -10)
     expect(live.cell("policy_log_probs[0,1]")).to_have_text("−0.2")
+    drag(live, "policy_log_probs[0,1]", 50, 0)  # and back to the start
+    live.settled()
+    expect(live.cell("policy_log_probs[0,1]")).to_have_text("−0.2")
     drag(live, "policy_log_probs[0,1]", 50, 130)
     expect(live.cell("policy_log_probs[0,1]")).to_have_text("−1.5")
     drag(live, "policy_log_probs[0,1]", -100, -400)  # no probability is above 1
@@ -214,6 +217,14 @@ def test_plus_and_minus_move_a_log_prob(live, keys, text):
     for key in keys:
         live.page.keyboard.press(key)
     expect(live.cell("policy_log_probs[0,2]")).to_have_text(text)
+
+
+def test_a_change_is_rounded_to_hundredths(put):
+    live = put(StepExplorer([[-0.12345, -1.0]]))
+    live.cell("policy_log_probs[0,0]").focus()
+    live.page.keyboard.press("+")
+    live.settled()
+    assert live.edits == [{"policy_log_probs[0,0]": -0.02}]
 
 
 def test_an_infinite_log_prob_can_be_changed(put):
@@ -826,7 +837,8 @@ def test_two_pages_of_one_explorer_show_each_others_changes(put):
     here = put()
     there = put(here.explorer)
     log_prob, bit = "policy_log_probs[0,2]", "response_mask[0,2]"
-    for page, other, text in ((here, there, "−0.9"), (there, here, "−1"), (here, there, "−1.1")):
+    pages = [(here, there), (there, here)] * 2
+    for (page, other), text in zip(pages, ("−0.9", "−1", "−1.1", "−1.2"), strict=True):
         page.cell(log_prob).focus()
         page.page.keyboard.press("-")
         for one in (page, other):
@@ -837,7 +849,7 @@ def test_two_pages_of_one_explorer_show_each_others_changes(put):
         for one in (page, other):
             other.push()
             expect(one.cell(bit)).to_have_attribute("aria-checked", checked)
-    assert here.explorer.policy_log_probs[0, 2] == torch.tensor(-1.1)
+    assert here.explorer.policy_log_probs[0, 2] == torch.tensor(-1.2)
 
 
 def test_two_views_of_one_explorer_show_the_same_and_each_keeps_its_focus(live):
@@ -895,3 +907,12 @@ def test_a_removed_drawing_leaves_nothing_behind(clock, put, page):
     page.evaluate("() => new Promise(done => new ResizeObserver(done).observe(document.body))")
     assert len(live.messages) == sent
     assert page.locator(".noUi-handle").get_attribute("aria-label") == "G"
+
+
+def test_a_removed_drawing_does_not_wait_for_the_kernel(clock, put):
+    live = put()
+    live.page.evaluate("model0.isWaiting = true")  # nothing is sent
+    live.cell("response_mask[0,2]").click()
+    live.page.evaluate("dispose0()")
+    clock.run_for(10_000)
+    expect(live.place.locator("[role=alert]")).to_be_hidden()
