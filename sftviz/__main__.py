@@ -109,9 +109,7 @@ def _batch(arguments: argparse.Namespace) -> StepInputs:
     batch = load_inputs(arguments.source) if arguments.source else WORKED_EXAMPLE
     if arguments.log_probs is not None:
         log_probs = _rows("--log-probs", arguments.log_probs)
-        batch = replace(
-            batch, policy_log_probs=log_probs, response_mask=torch.ones_like(log_probs), tokens=None
-        )
+        batch = replace(batch, policy_log_probs=log_probs, response_mask=None, tokens=None)
     if arguments.mask is not None:
         batch = replace(batch, response_mask=_rows("--mask", arguments.mask))
     if arguments.gradient_accumulation_steps is not None:

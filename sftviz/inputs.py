@@ -28,21 +28,19 @@ class StepInputs:
     """
 
     policy_log_probs: Tensor  # (B, S)
-    response_mask: Tensor  # (B, S)
+    response_mask: Tensor | None = None  # (B, S); None: 1 everywhere
     gradient_accumulation_steps: int = 1
     normalize_constant: float = 1.0
     tokens: Tokens | None = None  # B rows of S strings
 
     def __post_init__(self) -> None:
-        for name in ("policy_log_probs", "response_mask"):
-            object.__setattr__(self, name, own_tensor(name, getattr(self, name)))
-        check_inputs(
-            self.policy_log_probs,
-            self.response_mask,
-            self.gradient_accumulation_steps,
-            self.normalize_constant,
-        )
-        check_tokens(self.tokens, self.policy_log_probs.shape)
+        log_probs = matrix("policy_log_probs", self.policy_log_probs)
+        mask = self.response_mask
+        mask = torch.ones_like(log_probs).bool() if mask is None else matrix("response_mask", mask)
+        object.__setattr__(self, "policy_log_probs", log_probs)
+        object.__setattr__(self, "response_mask", mask)
+        check_inputs(log_probs, mask, self.gradient_accumulation_steps, self.normalize_constant)
+        check_tokens(self.tokens, log_probs.shape)
         if self.tokens is not None:
             object.__setattr__(self, "tokens", tuple(map(tuple, self.tokens)))
 
@@ -56,21 +54,14 @@ class StepInputs:
         )
 
 
-def own_tensor(name: str, value: object) -> object:
-    """A copy of a tensor, or a tensor made of rows of numbers, (B, S).
+def matrix(name: str, rows: Tensor | Sequence[Sequence[float]]) -> Tensor:
+    """Make a tensor of rows of numbers, (B, S); a tensor is copied.
 
     Raises:
         ValueError: the rows differ in length or contain something that is not a number.
     """
-    return value.detach().clone() if isinstance(value, Tensor) else matrix(name, value)
-
-
-def matrix(name: str, rows: Sequence[Sequence[float]]) -> Tensor:
-    """Make a tensor of rows of numbers, (B, S).
-
-    Raises:
-        ValueError: the rows differ in length or contain something that is not a number.
-    """
+    if isinstance(rows, Tensor):
+        return rows.detach().clone()
     try:
         floats = [[float(entry) for entry in row] for row in rows]
     except (TypeError, ValueError, OverflowError):

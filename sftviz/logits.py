@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sftviz.inputs import own_tensor
 from sftviz.step import StepTrace, trace_step
-from sftviz.validate import check_inputs, check_logits, check_tensor, check_vocabulary
+from sftviz.validate import check_inputs, check_logits, check_vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +39,15 @@ class LogitsInputs:
 
     logits: Tensor  # (B, S, V)
     labels: Tensor  # (B, S) int64
-    response_mask: Tensor  # (B, S)
+    response_mask: Tensor | None = None  # (B, S); None: 1 everywhere
     gradient_accumulation_steps: int = 1
     normalize_constant: float = 1.0
     vocabulary: Sequence[str] | None = None  # V strings
 
     def __post_init__(self) -> None:
-        for name in ("logits", "labels", "response_mask"):
-            check_tensor(name, getattr(self, name))
-            object.__setattr__(self, name, own_tensor(name, getattr(self, name)))
         check_logits(self.logits, self.labels)
+        if self.response_mask is None:
+            object.__setattr__(self, "response_mask", torch.ones_like(self.labels))
         check_inputs(
             self.logits[..., 0],
             self.response_mask,
@@ -57,6 +55,8 @@ class LogitsInputs:
             self.normalize_constant,
         )
         check_vocabulary(self.vocabulary, self.logits.shape[2])
+        for name in ("logits", "labels", "response_mask"):
+            object.__setattr__(self, name, getattr(self, name).detach().clone())
         if self.vocabulary is not None:
             object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
 

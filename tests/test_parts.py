@@ -9,7 +9,7 @@ from sftviz.views.parts import (
     ledger,
     readout,
     result,
-    section,
+    sections,
     table,
     wrapped_formula,
 )
@@ -86,7 +86,8 @@ def test_a_table_has_columns(worked):
 
 def test_a_title_stands_beside_its_body_or_above():
     body = Column((Text("one"), Text("two")))
-    assert draw(section("3", "Negate", body, beside=False)) == "(3) Negate\none\ntwo"
-    assert draw(section("3", "Negate", body, beside=True)) == (
-        f"{'(3) Negate':{TITLES}}one\n{'':{TITLES}}two"
+    (above,), (beside,) = (
+        sections({"Negate": body}, first=3, beside=beside).bodies for beside in (False, True)
     )
+    assert draw(above) == "(3) Negate\none\ntwo"
+    assert draw(beside) == f"{'(3) Negate':{TITLES}}one\n{'':{TITLES}}two"

@@ -116,9 +116,7 @@ class AccumulationExplorer(Explorer):
     def draw(self, state: WindowSetting, trace: AccumulationTrace, width: int) -> Drawing:
         return accumulation_flow(trace, self.reached, width)
 
-    def read(
-        self, state: WindowSetting, trace: AccumulationTrace, selected: tuple[int, ...]
-    ) -> dict[str, Text]:
+    def read(self, trace: AccumulationTrace, selected: tuple[int, ...]) -> dict[str, Text]:
         return readings(trace, self.reached)
 
     def show_controls(self) -> None:

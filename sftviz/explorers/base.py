@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from types import MappingProxyType
-from typing import Protocol
 
 import ipywidgets
 import torch
@@ -20,12 +19,6 @@ from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
-
-
-class State(Protocol):
-    """A frozen dataclass that checks its fields when it is made, and can be run."""
-
-    def trace(self) -> object: ...
 
 
 class Field(traitlets.TraitType):
@@ -42,39 +35,37 @@ class Field(traitlets.TraitType):
         explorer.update(**{self.name: value})
 
 
-class Selected(traitlets.TraitType):
-    """The index of the entry that was selected last, a tuple of int."""
-
+class _Selected(traitlets.TraitType):
     def get(self, explorer: "Explorer", cls: type | None = None) -> tuple[int, ...]:
         return explorer._selected
 
-    def set(self, explorer: "Explorer", value: tuple[int, ...]) -> None:
-        explorer.select(value)
+    def set(self, explorer: "Explorer", index: tuple[int, ...]) -> None:
+        if not explorer.has_entry(explorer.state, index):
+            raise traitlets.TraitError(f"selected must be the index of an entry, got {index}.")
+        explorer._become(explorer.state, explorer.trace, index, ["selected"])
 
 
 class Explorer(ipywidgets.VBox):
-    """Controls above a live drawing. Both show one state, a frozen value.
+    """Controls above a live drawing. Both show one state: a frozen dataclass that can be run.
 
     The state is replaced as a whole: a new one is run and drawn first, and only then it counts. So
     what can't be run or drawn leaves state and picture unchanged. A subclass declares each field of
-    its state as a `Field`, draws a run of it in `draw`, lists its results in `read`, and moves its
-    controls in `show_controls`. `on_control` is called when a control was used.
+    its state as a `Field`.
 
     Args:
         state: the state to begin with.
-        actions: which tensors of the state can be changed in the drawing, and how: see
-            `LiveDrawing`.
+        actions: which tensors can be changed in the drawing, and how: see `LiveDrawing`.
         limits: the largest value that such a tensor can be changed to in the drawing.
         traits: start values of other traits.
     """
 
-    selected = Selected()
+    selected = _Selected()  # the index of the entry that was selected last
 
     _draft: dict[str, object] | None = None  # fields set inside hold_trait_notifications
 
     def __init__(
         self,
-        state: State,
+        state: object,
         actions: Mapping[str, str] = MappingProxyType({}),
         limits: Mapping[str, float] = MappingProxyType({}),
         **traits: object,
@@ -92,7 +83,7 @@ class Explorer(ipywidgets.VBox):
         self.live.observe(self._fit_width, "columns")
 
     @property
-    def state(self) -> State:
+    def state(self) -> object:
         """The state, as one value."""
         return self._state
 
@@ -106,17 +97,15 @@ class Explorer(ipywidgets.VBox):
         """The state as a still picture."""
         return self.draw(self.state, self.trace, WIDTH)
 
-    # ------------------------------------------------------------------ what a subclass adds
-
-    def has_entry(self, state: State, index: tuple[int, ...]) -> bool:
+    def has_entry(self, state: object, index: tuple[int, ...]) -> bool:
         """Whether a state has an entry at an index, so that it can be selected."""
         return True
 
-    def draw(self, state: State, trace: object, width: int) -> Drawing:
+    def draw(self, state: object, trace: object, width: int) -> Drawing:
         """Draw a run of a state, to fit a width in cells."""
         raise NotImplementedError
 
-    def read(self, state: State, trace: object, selected: tuple[int, ...]) -> dict[str, Text]:
+    def read(self, trace: object, selected: tuple[int, ...]) -> dict[str, Text]:
         """The results of a run by name. They are always visible, right below the controls."""
         raise NotImplementedError
 
@@ -125,12 +114,10 @@ class Explorer(ipywidgets.VBox):
         raise NotImplementedError
 
     def on_control(self, name: str, value: object) -> None:
-        """A control was used. By default the field of its name is set."""
+        """React to a control. By default the field of its name is set."""
         setattr(self, name, value)
 
-    # ------------------------------------------------------------------ how the state changes
-
-    def load(self, state: State) -> None:
+    def load(self, state: object) -> None:
         """Replace the state, and select its first entry.
 
         Raises:
@@ -157,16 +144,6 @@ class Explorer(ipywidgets.VBox):
             self._become(state, state.trace(), selected, [*changed, "selected"])
         except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: from torch
             raise traitlets.TraitError(str(error)) from error
-
-    def select(self, index: tuple[int, ...]) -> None:
-        """Select an entry of the state: the controls and the readings are about it.
-
-        Raises:
-            TraitError: there is no such entry.
-        """
-        if not self.has_entry(self.state, index):
-            raise traitlets.TraitError(f"selected must be the index of an entry, got {index}.")
-        self._become(self.state, self.trace, index, ["selected"])
 
     def edit(self, entries: Mapping[str, float]) -> None:
         """Set entries of the state's tensors by key, such as `response_mask[0,2]`.
@@ -208,7 +185,7 @@ class Explorer(ipywidgets.VBox):
 
     def _become(
         self,
-        state: State,
+        state: object,
         trace: object,
         selected: tuple[int, ...],
         changed: Sequence[str] = (),
@@ -231,8 +208,6 @@ class Explorer(ipywidgets.VBox):
             new = getattr(self, name)
             if _differs(new, old):
                 self._notify_trait(name, old, new)
-
-    # ------------------------------------------------------------------ how it is shown
 
     def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], panels: Sequence = ()) -> None:
         """Put controls and panels above the drawing, and call `on_control` when one is used."""
@@ -258,11 +233,11 @@ class Explorer(ipywidgets.VBox):
         for widget in _parts_of(self, set()):
             ipywidgets.Widget.close(widget)
 
-    def _picture(self, state: State, trace: object, selected: tuple[int, ...]) -> tuple:
+    def _picture(self, state: object, trace: object, selected: tuple[int, ...]) -> tuple:
         """All that the page shows of a state, complete: its markup, description and values."""
         width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
         drawing = self.draw(state, trace, width)
-        line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
+        line = Row((Text("  "), readout(self.read(trace, selected), width - FRAME)))
         page = lower(Column((line, drawing.scene)))
         return svg.markup(page), drawing.alt, self._values(state, page.keys)
 
@@ -273,7 +248,7 @@ class Explorer(ipywidgets.VBox):
         finally:
             self._is_showing_controls = False
 
-    def _values(self, state: State, keys: Sequence[str]) -> dict[str, float | None]:
+    def _values(self, state: object, keys: Sequence[str]) -> dict[str, float | None]:
         """The values that can be changed in a drawing, by key; None for NaN and infinity."""
         indices: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in self.live.actions}
         for key in keys:
@@ -286,8 +261,6 @@ class Explorer(ipywidgets.VBox):
                 entries = getattr(state, name)[tuple(zip(*index_of.values(), strict=True))]
                 values |= zip(index_of, map(_rounded, entries.tolist()), strict=True)
         return values
-
-    # ------------------------------------------------------------------ what a person does
 
     def _fit_width(self, change: dict) -> None:
         # Only the picture: a message about a wrong value, and that value in its control, stay.
@@ -306,7 +279,7 @@ class Explorer(ipywidgets.VBox):
     def _on_selected(self, change: dict) -> None:
         index = _parse(change["new"])[1]
         if index and self.has_entry(self.state, index):  # else selected in a picture that is gone
-            self.select(index)
+            self.selected = index
 
     def _on_control(self, name: str, value: object = None) -> None:
         if self._is_showing_controls:  # a control may round what it shows; the state must not

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import ipywidgets
-import torch
 from torch import Tensor
 
 from sftviz.drawing.drawing import Drawing
@@ -13,7 +12,6 @@ from sftviz.examples import FIVE_WORDS
 from sftviz.explorers.base import Explorer, Field, is_index
 from sftviz.explorers.controls import NARROW, count_slider, number_box, show_count, show_number
 from sftviz.logits import LogitsInputs, LogitsTrace
-from sftviz.validate import check_tensor
 from sftviz.views.logits import logits_flow, readings
 
 
@@ -66,15 +64,8 @@ class LogitsExplorer(Explorer):
             labels = FIVE_WORDS.labels if labels is None else labels
             response_mask = FIVE_WORDS.response_mask if response_mask is None else response_mask
             vocabulary = FIVE_WORDS.vocabulary if vocabulary is None else vocabulary
-        check_tensor("labels", labels)
-        self._start = LogitsInputs(
-            logits,
-            labels,
-            torch.ones_like(labels) if response_mask is None else response_mask,
-            gradient_accumulation_steps,
-            normalize_constant,
-            vocabulary,
-        )
+        scalars = gradient_accumulation_steps, normalize_constant
+        self._start = LogitsInputs(logits, labels, response_mask, *scalars, vocabulary)
         super().__init__(self._start, {"logits": "move", "response_mask": "toggle"})
         self.assemble(
             {
@@ -90,16 +81,14 @@ class LogitsExplorer(Explorer):
     def draw(self, state: LogitsInputs, trace: LogitsTrace, width: int) -> Drawing:
         return logits_flow(trace, state.vocabulary, width)
 
-    def read(
-        self, state: LogitsInputs, trace: LogitsTrace, selected: tuple[int, ...]
-    ) -> dict[str, Text]:
-        return readings(trace, *_token_and_entry(state, selected))
+    def read(self, trace: LogitsTrace, selected: tuple[int, ...]) -> dict[str, Text]:
+        return readings(trace, *_token_and_entry(trace, selected))
 
     def show_controls(self) -> None:
         if not self.controls:
             return
         show_count(self.controls["gradient_accumulation_steps"], self.gradient_accumulation_steps)
-        token, entry = _token_and_entry(self.state, self.selected)
+        token, entry = _token_and_entry(self.trace, self.selected)
         words = self.state.vocabulary
         name = token_label(words[entry], 16) if words else entry
         logit = self.state.logits[0, token, entry].item()
@@ -110,13 +99,13 @@ class LogitsExplorer(Explorer):
             case "reset":
                 self.load(self._start)
             case "logits":
-                token, entry = _token_and_entry(self.state, self.selected)
+                token, entry = _token_and_entry(self.trace, self.selected)
                 self.edit({f"logits[0,{token},{entry}]": value})
             case _:
                 super().on_control(name, value)
 
 
-def _token_and_entry(state: LogitsInputs, selected: tuple[int, ...]) -> tuple[int, int]:
+def _token_and_entry(trace: LogitsTrace, selected: tuple[int, ...]) -> tuple[int, int]:
     """The selected token and entry of the vocabulary; of a token alone, its label."""
     _, token, *entry = selected
-    return token, entry[0] if entry else int(state.labels[0, token])
+    return token, entry[0] if entry else int(trace.labels[0, token])

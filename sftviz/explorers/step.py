@@ -22,7 +22,7 @@ from sftviz.explorers.controls import (
     show_count,
     show_number,
 )
-from sftviz.inputs import StepInputs, own_tensor
+from sftviz.inputs import StepInputs
 from sftviz.step import StepTrace
 from sftviz.validate import Tokens
 from sftviz.views.step import readings, step_flow
@@ -87,16 +87,8 @@ class StepExplorer(Explorer):
             policy_log_probs = WORKED_EXAMPLE.policy_log_probs
             response_mask = WORKED_EXAMPLE.response_mask if response_mask is None else response_mask
             tokens = WORKED_EXAMPLE.tokens if tokens is None else tokens
-        policy_log_probs = own_tensor("policy_log_probs", policy_log_probs)
-        if response_mask is None:
-            response_mask = torch.ones_like(policy_log_probs, dtype=torch.bool)
-        start = StepInputs(
-            policy_log_probs,
-            response_mask,
-            gradient_accumulation_steps,
-            normalize_constant,
-            tokens,
-        )
+        scalars = gradient_accumulation_steps, normalize_constant
+        start = StepInputs(policy_log_probs, response_mask, *scalars, tokens)
         super().__init__(
             start,
             {name: action for name, action in _ACTIONS.items() if name in controls},
@@ -126,9 +118,7 @@ class StepExplorer(Explorer):
     def draw(self, state: StepInputs, trace: StepTrace, width: int) -> Drawing:
         return step_flow(trace, state.tokens, width)
 
-    def read(
-        self, state: StepInputs, trace: StepTrace, selected: tuple[int, ...]
-    ) -> dict[str, Text]:
+    def read(self, trace: StepTrace, selected: tuple[int, ...]) -> dict[str, Text]:
         return readings(trace)
 
     def _make_controls(self) -> dict[str, ipywidgets.DOMWidget]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sftviz.accumulation import AccumulationTrace, MicrobatchRecord
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import number
-from sftviz.drawing.scene import Card, Cell, Column, Flow, Node, Row, Text
+from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
 from sftviz.views.grid import Columns, fit_columns, fit_rows, grid
 from sftviz.views.parts import (
     CELL,
@@ -19,7 +19,7 @@ from sftviz.views.parts import (
     WIDTH,
     equals,
     ledger,
-    section,
+    sections,
     table,
     wrapped_formula,
 )
@@ -55,12 +55,8 @@ of the mean per sequence. zero_grad(): .grad is None, and the next window begins
         "optimizer.step()": page.step(),
         "zero_grad()": page.zero_grad(),
     }
-    beside = TITLES + page.body <= width - FRAME
-    sections = tuple(
-        section(str(index), title, node, beside=beside)
-        for index, (title, node) in enumerate(bodies.items(), start=1)
-    )
-    return Drawing(Flow(sections), _describe(trace, reached))
+    flow = sections(bodies, first=1, beside=TITLES + page.body <= width - FRAME)
+    return Drawing(flow, _describe(trace, reached))
 
 
 def readings(trace: AccumulationTrace, reached: int) -> dict[str, Text]:

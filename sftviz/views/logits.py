@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import number, token_label
-from sftviz.drawing.scene import Cell, Column, Flow, Node, Row, Text
+from sftviz.drawing.scene import Cell, Column, Node, Row, Text
 from sftviz.logits import LogitsTrace
 from sftviz.validate import check_vocabulary
 from sftviz.views.grid import Columns, Places, fit_columns, fit_rows, grid, shown
@@ -19,7 +19,7 @@ from sftviz.views.parts import (
     describe,
     ledger,
     result,
-    section,
+    sections,
     wrapped_formula,
 )
 from sftviz.views.stages import Term, explain_step, formula_of_names
@@ -61,16 +61,12 @@ def logits_flow(
         "At the log-probs": page.gradient(),
         "At the logits": page.logits_gradient(),
     }
-    beside = TITLES + body <= inner
-    sections = tuple(
-        section(str(index), title, node, beside=beside)
-        for index, (title, node) in enumerate(bodies.items())
-    )
+    flow = sections(bodies, first=0, beside=TITLES + body <= inner)
     alt = (
         f"{describe(trace.step)} At the logits the gradient goes from "
         f"{number(trace.logits_grad.min().item())} to {number(trace.logits_grad.max().item())}."
     )
-    return Drawing(Flow(sections), alt)
+    return Drawing(flow, alt)
 
 
 def readings(trace: LogitsTrace, token: int, entry: int) -> dict[str, Text]:

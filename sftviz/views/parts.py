@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sftviz.drawing.scene import Align, Cell, Column, Node, Row, Text
+from sftviz.drawing.scene import Align, Cell, Column, Flow, Node, Row, Text
 from sftviz.step import StepTrace
 from sftviz.views.stages import Term, value
 
@@ -92,10 +92,13 @@ def _tone(term: Term) -> str:
     return TONES[term.key.partition("[")[0]] if term.key else "ink"
 
 
-def section(badge: str, title: str, body: Node, *, beside: bool) -> Node:
-    """A numbered title, with the body beside it or below it."""
-    heading = Row((Cell(badge, 3, "badge"), Text(title, "title")), gap=1)
-    return Row((Align(heading, TITLES), body)) if beside else Column((heading, body))
+def sections(bodies: Mapping[str, Node], first: int, *, beside: bool) -> Flow:
+    """A flow of numbered sections, each with its title beside its body or above it."""
+    cards: list[Node] = []
+    for number, (title, body) in enumerate(bodies.items(), start=first):
+        heading = Row((Cell(str(number), 3, "badge"), Text(title, "title")), gap=1)
+        cards.append(Row((Align(heading, TITLES), body)) if beside else Column((heading, body)))
+    return Flow(tuple(cards))
 
 
 def caption(field: str, note: str) -> Node:

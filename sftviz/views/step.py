@@ -10,7 +10,7 @@ from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import number, token_label
-from sftviz.drawing.scene import Align, Card, Cell, Column, Flow, Node, Row, Text
+from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.step import StepTrace
 from sftviz.validate import Tokens, check_tokens
 from sftviz.views.grid import Columns, Places, elide, fit_columns, fit_rows, grid, shown
@@ -28,7 +28,7 @@ from sftviz.views.parts import (
     ledger,
     result,
     same_width,
-    section,
+    sections,
     table,
     wrapped_formula,
 )
@@ -70,14 +70,10 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
     natural = max(token_grids.width, *map(_natural_width, stages, sums))
     beside = TITLES + natural <= inner
     body = min(natural, inner)
-    sections = [section("0", "Inputs", _inputs(token_grids, body), beside=beside)]
-    sections += [
-        section(
-            str(stage.number), stage.title, _stage(token_grids, stage, terms, body), beside=beside
-        )
-        for stage, terms in zip(stages, sums, strict=True)
-    ]
-    return Drawing(Flow(tuple(sections)), describe(trace))
+    bodies = {"Inputs": _inputs(token_grids, body)}
+    for stage, terms in zip(stages, sums, strict=True):
+        bodies[stage.title] = _stage(token_grids, stage, terms, body)
+    return Drawing(sections(bodies, first=0, beside=beside), describe(trace))
 
 
 def readings(trace: StepTrace) -> dict[str, Text]:
@@ -236,10 +232,7 @@ class _TokenGrids:
     columns: Columns
     texts: dict[str, dict[int, dict[int, str]]]  # of each field, by row, by column
     sums: dict[int, str]  # of the masked log-probs of each row
-
-    @property
-    def width(self) -> int:
-        return self.columns.width + _sums_width(self.sums)
+    width: int  # of a grid with its row sums
 
     def grid(self, field: str) -> list[Node]:
         """A field of the trace; masked tokens have a tone of their own."""
@@ -257,7 +250,7 @@ class _TokenGrids:
         )
 
     def labels(self, row: int) -> Node:
-        """The tokens of a row, each above its column and aligned to the right as the values are."""
+        """The tokens of a row, each above its column and aligned to the right."""
         width = self.columns.cell
 
         def label(column: int) -> Node:
@@ -302,12 +295,9 @@ def _fit(trace: StepTrace, tokens: Tokens | None, width: int) -> _TokenGrids:
             for line in texts[field].values():
                 yield from line.values()
 
-    columns = fit_columns(S, width - _sums_width(sums), write, narrowest=_NARROWEST_CELL)
-    return _TokenGrids(trace, tokens, rows, columns, texts, sums)
-
-
-def _sums_width(sums: dict[int, str]) -> int:
-    return max(_SUMS, *map(len, sums.values()))
+    sums_width = max(_SUMS, *map(len, sums.values()))
+    columns = fit_columns(S, width - sums_width, write, narrowest=_NARROWEST_CELL)
+    return _TokenGrids(trace, tokens, rows, columns, texts, sums, columns.width + sums_width)
 
 
 def _inputs(token_grids: _TokenGrids, body: int) -> Node:
