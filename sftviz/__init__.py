@@ -1,7 +1,10 @@
 """See, touch and check every number of one SFT training step.
 
 `sft_microbatch_train_step` is the step; `trace_step` runs it and keeps every intermediate; the
-views draw a trace; `StepExplorer` makes the drawing one that can be touched.
+views draw a trace; `StepExplorer` makes the drawing live.
+
+This package names what you call with your own tensors, what these calls take and return, and
+examples to try them on. Everything else is imported from its module.
 
 The modules beside this file are the subject: the step and what it works on. May import: `torch`,
 `numpy`. May be imported by: `views`, `explorers`, `experiments`.
@@ -32,7 +35,7 @@ from sftviz.views.tokens import shift_view
 
 __version__ = "0.1.0"
 
-# Widgets are loaded on first use: a script that only trains or draws never pays for them.
+# Widgets are loaded on first use: a script that only trains or draws does not load them.
 _LAZY = {
     "AccumulationExplorer": "sftviz.explorers.accumulation",
     "LogitsExplorer": "sftviz.explorers.logits",

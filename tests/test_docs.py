@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -60,6 +61,22 @@ def test_every_function_and_class_that_the_package_imports_by_name_is_public():
     assert found <= set(sftviz.__all__)
 
 
+def classes(annotation: object) -> set[type]:
+    """The classes of this package that a type consists of."""
+    own = inspect.isclass(annotation) and annotation.__module__.startswith("sftviz")
+    parts = [classes(part) for part in get_args(annotation) if not isinstance(part, str)]
+    return {annotation} if own else set().union(*parts)
+
+
+def test_what_a_public_function_takes_and_returns_is_public():
+    for name in sftviz.__all__:
+        value = getattr(sftviz, name)
+        if inspect.isfunction(value):
+            for annotation in get_type_hints(value).values():
+                assert {kind.__name__ for kind in classes(annotation)} <= set(sftviz.__all__), name
+    assert classes(dict[str, sftviz.Drawing | None]) == {sftviz.Drawing}
+
+
 @pytest.mark.parametrize("name", [name for name in sftviz.__all__ if name != "WORKED_EXAMPLE"])
 def test_every_public_name_is_explained_and_annotated(name):
     value = getattr(sftviz, name)
@@ -107,3 +124,15 @@ def test_the_readmes_five_lines_print_what_it_says(capsys):
     code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL).groups()
     exec(code, {})
     assert capsys.readouterr().out == printed
+
+
+def test_every_file_that_the_architecture_names_is_there_and_every_module_is_named():
+    root = Path(__file__).parent.parent
+    text = (root / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:py|js|css|txt|md))`", text))
+    files = {path.relative_to(root).as_posix() for path in root.glob("[a-z]*/**/*.*")}
+    files |= {path.name for path in root.iterdir()}
+    known = files | {Path(name).name for name in files}
+    assert named - known == set()
+    modules = {path.name for path in (root / "sftviz").rglob("*.*") if "__" not in path.as_posix()}
+    assert modules - {Path(name).name for name in named} == set()
