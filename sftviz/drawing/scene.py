@@ -9,7 +9,7 @@ which is the name of that value: `grad[1,3]`. There are no colours and no pixels
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from sftviz.drawing.formatting import text_width
 
@@ -84,26 +84,11 @@ class Page(NamedTuple):
         return tuple([shape.key for shape in shapes if isinstance(shape, Cell) and shape.key])
 
 
-class Node(Protocol):
-    """Anything with a size in cells that returns its marks at a position."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    def marks(self, x: int = 0, y: int = 0) -> list[Mark]: ...
-
-
-def lower(scene: Node) -> Page:
-    """Lower a scene to its marks."""
-    return Page(scene.width, scene.height, scene.marks())
-
-
 @dataclass(frozen=True)
 class Row:
     """Nodes side by side, aligned at the top."""
 
-    children: tuple[Node, ...]
+    children: "tuple[Node, ...]"
     gap: int = 0
 
     @cached_property
@@ -126,7 +111,7 @@ class Row:
 class Column:
     """Nodes below each other, aligned at the left."""
 
-    children: tuple[Node, ...]
+    children: "tuple[Node, ...]"
 
     @cached_property
     def width(self) -> int:
@@ -148,7 +133,7 @@ class Column:
 class Align:
     """A node at the left or right side of a space of a given width."""
 
-    child: Node
+    child: "Node"
     width: int
     side: Literal["left", "right"] = "left"
 
@@ -165,7 +150,7 @@ class Align:
 class Card:
     """A node in a frame, with an empty cell at its left and right."""
 
-    body: Node
+    body: "Node"
 
     @property
     def width(self) -> int:
@@ -183,7 +168,7 @@ class Card:
 class Flow:
     """Cards below each other, all as wide as the widest, with an arrow from each to the next."""
 
-    bodies: tuple[Node, ...]
+    bodies: "tuple[Node, ...]"
 
     @cached_property
     def cards(self) -> tuple[Card, ...]:
@@ -206,3 +191,12 @@ class Flow:
                 marks.append((x + 3, y - 1, Arrow(1)))
             y += card.height
         return marks
+
+
+# Each has a width and a height in cells, and returns its marks at a position.
+Node = Text | Cell | Row | Column | Align | Card | Flow
+
+
+def lower(scene: Node) -> Page:
+    """Lower a scene to its marks."""
+    return Page(scene.width, scene.height, scene.marks())
