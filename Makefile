@@ -10,7 +10,7 @@ BOOK := .venv-book
 # As an address, so that it also stands in what Jupyter prints where there is no browser to open.
 FIRST_PAGE := /lab/tree/notebooks/00_start_here.ipynb
 
-# Jupyter will not start as root unless told so; in a container one usually is.
+# Jupyter does not start as root without this; in a container one usually is root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # One torch thread: sums are added up in the same order, to the last digit, on every machine; and on

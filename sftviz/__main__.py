@@ -28,8 +28,8 @@ examples:
   %(prog)s --log-probs "-0.5 -0.3; -0.4 -0.6" --mask "1 0; 1 1"
       two sequences of two tokens; the second token of the first is masked
   %(prog)s --from batch.json --save flow.svg
-      a batch of your own, as a picture; the file holds, by name, policy_log_probs and
-      response_mask, and if you like gradient_accumulation_steps, normalize_constant, tokens
+      a batch of your own, as a picture; the file contains, by name, policy_log_probs and
+      response_mask, optionally gradient_accumulation_steps, normalize_constant, tokens
 
 Log-probs are in nats, at most 0: log_softmax(logits), at the label of each token."""
 

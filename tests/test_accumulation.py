@@ -1,6 +1,6 @@
 """Accumulation: which rule comes to the full batch, and when; and every tick against plain torch.
 
-`plain` is what everything is held against. It shares nothing with the package but the batches: its
+Everything is compared with `plain`. It shares only the batches with the package: its
 log-probs are torch's, its divisors are written out below, its gradient is the model's own `.grad`.
 """
 

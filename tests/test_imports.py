@@ -1,4 +1,4 @@
-"""`import sftviz` is light: whoever only trains pays for torch and nothing else."""
+"""`import sftviz` is light: of the heavy libraries it loads torch alone."""
 
 HEAVY = "matplotlib ipywidgets anywidget IPython traitlets"
 _LOADED = f"import sys; print(*[name for name in {HEAVY.split()} if name in sys.modules])"
@@ -11,7 +11,7 @@ def loaded(python, statements):
 
 
 def test_import_leaves_the_heavy_libraries_alone(python):
-    """So does training and drawing; and numpy is none of ours, whoever else may bring it."""
+    """So does training and drawing; numpy is not loaded by this package."""
     statements = (
         "import torch; before = 'numpy' in sys.modules; import sftviz; "
         "assert before or 'numpy' not in sys.modules; "

@@ -1,6 +1,6 @@
 """From token ids to log-probs: what is built, what is refused, and the kernel against float64.
 
-The kernel shares no code with what it is held against: log_softmax and gather in float64, finite
+The function shares no code with what it is compared with: log_softmax and gather in float64, finite
 differences, and torch's own gradient.
 """
 
@@ -401,7 +401,7 @@ print(run(4, 64, 32000, torch.bfloat16), run(4, 128, 32000, torch.float32))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_the_peak_is_hardly_more_than_the_logits_gradient(python):
     """The second batch is large enough that its peak is not hidden by that of the first."""
     ran = python("-c", _PEAK)

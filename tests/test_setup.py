@@ -59,10 +59,10 @@ def test_binder_installs_every_pin_but_torch_and_then_the_package(tmp_path):
     pip = tmp_path / "pip"
     pip.write_text('#!/bin/sh\necho "pip $*"\ncase "$*" in *stdin*) cat ;; esac\n', "utf-8")
     pip.chmod(0o755)
-    told = output_of(
+    printed = output_of(
         ROOT / "binder" / "postBuild", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     )
-    listed, _, package = told.rpartition("pip ")
+    listed, _, package = printed.rpartition("pip ")
     assert [pin for pin in PINS if pin not in listed] == [pin for pin in PINS if "torch=" in pin]
     assert package.split() == ["install", "--no-cache-dir", "--no-deps", "."]
 

@@ -1,4 +1,4 @@
-"""The six stages: what they say, and that they say it of the run that they are told of."""
+"""The six stages: their texts, and that the numbers are those of the run."""
 
 import inspect
 import re
@@ -33,12 +33,12 @@ WORKED = [
 ]
 
 
-def test_the_worked_example_is_told_in_six_stages(worked):
-    told = [
+def test_the_worked_example_is_written_in_six_stages(worked):
+    written = [
         (s.number, s.title, s.quantity, read(s.formula), read(s.substitution), s.value, s.note)
         for s in explain_step(worked)
     ]
-    assert told == WORKED
+    assert written == WORKED
 
 
 def test_the_code_of_a_stage_is_the_code_that_ran(worked):
@@ -105,7 +105,7 @@ def test_positive_log_probs_leave_no_needless_parentheses():
     ]
 
 
-def test_a_fully_masked_microbatch_is_told_without_a_gradient():
+def test_a_fully_masked_microbatch_is_written_without_a_gradient():
     stages = explain_step(trace_step(torch.full((2, 2), torch.nan), torch.zeros(2, 2), 3))
     assert [stage.value for stage in stages] == ["0"] * 6
     assert stages[4].note == "no token counts"

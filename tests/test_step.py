@@ -205,7 +205,7 @@ def test_the_gradient_of_a_model_lands_on_its_parameters(B, G, c):
     (expected,) = torch.autograd.grad((make() * mask).sum() * (-1 / (c * G**2)), weight)
     torch.testing.assert_close(weight.grad, expected, rtol=1e-9, atol=1e-12)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns whoever reads the .grad of a non-leaf
+        warnings.simplefilter("ignore")  # torch warns when the .grad of a non-leaf is read
         assert not log_probs.is_leaf and log_probs.grad is None
 
     # no autograd at all

@@ -1,4 +1,4 @@
-"""Live pictures with controls, one file a subject. An explorer holds a state and nothing else.
+"""Live pictures with controls, one file per subject. An explorer has one state.
 
 May import: `sftviz`, `drawing`, `views`, `live`, `experiments`, `torch`, `ipywidgets`, `traitlets`.
 May be imported by: nobody else.

@@ -13,7 +13,7 @@ from .jupyter import PANEL, PATIENCE, THEMES
 
 @pytest.fixture
 def notebook(tmp_path):
-    """print(1 + 1), said to have printed 3; what it shows tells whether it was run."""
+    """print(1 + 1), said to have printed 3; its output shows whether it was run."""
     stored = v4.new_output("stream", text="3\n")
     cell = v4.new_code_cell("print(1 + 1)", execution_count=1, outputs=[stored])
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
