@@ -16,8 +16,7 @@ from sftviz.validate import check_count, check_fraction
 class BigramModel(nn.Module):
     """A table of logits, (V, V): one row for each token that is read.
 
-    The logits depend on the token that is read alone. The gradient is a (V, V) table too, to which
-    all rows and positions of a batch contribute.
+    The gradient is a (V, V) table too, to which all rows and positions of a batch contribute.
 
     Args:
         vocab_size: V.
@@ -64,13 +63,9 @@ def make_window(
         lengths: the number of response tokens of each row. Fewer than B·G numbers make a window at
             the end of the data, whose last microbatch has fewer rows or is missing.
         unevenness: from 0 to 1, used if no lengths are given. 0: four response tokens in every row;
-            1: from one in the first row to seven in the last, if there are enough rows. The mean is
-            four.
+            1: from one in the first row to seven in the last, if there are enough rows.
         vocab_size: V, at least 2; token 0 is the padding.
         seed: of the random tokens, at least 0.
-
-    Returns:
-        The microbatches, each with (B, S) tokens; S is that of its longest row.
 
     Raises:
         TypeError, ValueError: a number is of the wrong type or out of range, or there are not 1 to
@@ -79,10 +74,6 @@ def make_window(
     Example:
         >>> [batch.num_tokens for batch in make_window(B=2, G=4)]
         [3, 7, 9, 13]
-        >>> [batch.num_tokens for batch in make_window(B=2, G=4, unevenness=0)]
-        [8, 8, 8, 8]
-        >>> [len(batch.labels) for batch in make_window(B=4, G=3, lengths=[3] * 10)]
-        [4, 4, 2]
     """
     check_count("B", B, "it is the number of rows of a microbatch")
     check_count("G", G, "it is the number of microbatches of the window")
@@ -97,9 +88,8 @@ def make_window(
             f"lengths must hold 1 to B·G = {B * G} numbers, got {len(lengths)}: one for each row."
         )
     for length in lengths:
-        check_count(
-            "every entry of lengths", length, "it is the number of response tokens of a row"
-        )
+        reason = "it is the number of response tokens of a row"
+        check_count("every entry of lengths", length, reason)
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(count: int) -> list[int]:

@@ -6,8 +6,7 @@
 Each rank is a process with a copy of the model and with G microbatches of B rows of its own.
 DistributedDataParallel averages the gradients over the W ranks, in the backward pass of the last
 microbatch; `no_sync` prevents it on the others. The gradient that is left on the parameters is
-compared with that of all rows at once, which one process computes with torch's own cross-entropy.
-Rank 0 prints a `RankReport` as JSON. All of it is float64, on the CPU, over the loopback interface.
+compared with that of all rows at once. All of it is float64, on the CPU, over loopback.
 """
 
 import argparse
@@ -17,7 +16,6 @@ import socket
 import sys
 import tempfile
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -45,9 +43,6 @@ _TIMEOUT = timedelta(seconds=60)  # how long one rank waits for another
 def main(argv: list[str] | None = None) -> None:
     """Measure on every rank; rank 0 prints a `RankReport` as JSON.
 
-    Args:
-        argv: the arguments on the command line; None takes them from there.
-
     Raises:
         SystemExit: with status 2, if there are fewer than two ranks.
     """
@@ -58,9 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--ranks", type=int, default=2, help="processes to start (default: 2)")
     ranks = parser.parse_args(argv).ranks
-    is_one_of_torchruns = dist.is_torchelastic_launched() and {"RANK", "WORLD_SIZE"} <= {
-        *os.environ
-    }
+    is_one_of_torchruns = {"TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"} <= {*os.environ}
     if is_one_of_torchruns:
         ranks = int(os.environ["WORLD_SIZE"])
     try:
@@ -76,13 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:
-    """Run one rank and end its process.
-
-    Args:
-        rank: 0 to W − 1.
-        ranks: W.
-        store: a file by which the ranks find each other; None: the address that torchrun has set.
-    """
+    """Run one rank and end its process. `store` is the file by which the ranks find each other."""
     torch.set_num_threads(1)  # the ranks share the cores
     # With DETAIL, DistributedDataParallel on gloo ends in a segmentation fault (torch 2.13).
     if dist.get_debug_level() == dist.DebugLevel.DETAIL:
@@ -126,41 +113,33 @@ def _measure(rank: int, ranks: int) -> RankReport:
         Counts(B, G, microbatch.num_tokens, batch.num_tokens, tokens[rank], ranks)
         for microbatch in microbatches
     ]
-    averaged = _AveragedModel(model)
+    all_reduces: list[int] = []
+    averaged = DistributedDataParallel(model)
+    averaged.register_comm_hook(all_reduces, _average)
     rules, rank_difference = [], 0.0
     for scaling in RANK_SCALINGS:
         divisors = [scaling.divisor(each) for each in counts]
-        grad, reference = averaged.accumulate(microbatches, divisors), full_batch[scaling.per]
-        rules.append(
-            RankedRule(
-                rule=scaling.name,
-                per=scaling.per,
-                ratio=ratio(grad, reference),
-                cosine=cosine(grad, reference),
-                distance=distance(grad, reference),
-            )
-        )
+        grad = _accumulate(averaged, microbatches, divisors)
+        measured = [measure(grad, full_batch[scaling.per]) for measure in (ratio, cosine, distance)]
+        rules.append(RankedRule(scaling.name, scaling.per, *measured))
         rank_difference = max(rank_difference, _largest_difference(grad))
-    all_reduces = averaged.all_reduces // len(rules)
-    averaged.all_reduces = 0
-    averaged.accumulate(microbatches, divisors, no_sync=False)
+    in_one_window = len(all_reduces) // len(rules)
+    all_reduces.clear()
+    _accumulate(averaged, microbatches, divisors, no_sync=False)
     return RankReport(
         ranks=ranks,
         microbatch_size=B,
         gradient_accumulation_steps=G,
         tokens=tokens,
         rules=tuple(rules),
-        all_reduces=all_reduces,
-        all_reduces_without_no_sync=averaged.all_reduces,
+        all_reduces=in_one_window,
+        all_reduces_without_no_sync=len(all_reduces),
         rank_difference=rank_difference,
     )
 
 
 def _uneven_rows(count: int) -> TokenBatch:
-    """Rows with responses of different lengths, the shortest first.
-
-    They are dates with prompt and response exchanged, because all ISO dates have the same length.
-    """
+    """Dates with prompt and response exchanged: the responses differ in length, shortest first."""
     pairs = [Pair(pair.response + "→", pair.prompt.rstrip("→")) for pair in date_pairs()[0]]
     rows = sorted(pairs[:count], key=lambda pair: len(pair.response))
     return build_token_batch([conversation(pair) for pair in rows], PAD, CONTEXT_LENGTH)
@@ -170,33 +149,29 @@ def _rows(batch: TokenBatch, rows: Tensor) -> TokenBatch:
     return TokenBatch(batch.input_ids[rows], batch.labels[rows], batch.response_mask[rows])
 
 
-class _AveragedModel:
-    """A model whose gradients are averaged over the ranks, with a count of the all-reduces."""
+def _average(all_reduces: list, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Do what DistributedDataParallel does without a hook, and count it."""
+    all_reduces.append(bucket.index())
+    return allreduce_hook(None, bucket)
 
-    def __init__(self, model: nn.Module) -> None:
-        self.all_reduces = 0
-        self.model = DistributedDataParallel(deepcopy(model))
-        self.model.register_comm_hook(None, self._average)
 
-    def _average(self, state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        """Do what DistributedDataParallel does without a hook, and count it."""
-        self.all_reduces += 1
-        return allreduce_hook(None, bucket)
-
-    def accumulate(
-        self, microbatches: list[TokenBatch], divisors: list[float], no_sync: bool = True
-    ) -> Gradient:
-        """The gradient on this rank after one window."""
-        self.model.zero_grad()
-        for index, (microbatch, divisor) in enumerate(zip(microbatches, divisors, strict=True)):
-            is_last = index == len(microbatches) - 1
-            with self.model.no_sync() if no_sync and not is_last else nullcontext():
-                log_probs = get_response_log_probs(
-                    self.model, microbatch.input_ids, microbatch.labels
-                )["log_probs"]  # (B, S)
-                # The step divides by G² and by normalize_constant: by the divisor in all.
-                sft_microbatch_train_step(log_probs, microbatch.response_mask, G, divisor / G**2)
-        return {name: value.grad for name, value in self.model.module.named_parameters()}
+def _accumulate(
+    model: DistributedDataParallel,
+    microbatches: list[TokenBatch],
+    divisors: list[float],
+    no_sync: bool = True,
+) -> Gradient:
+    """The gradient on this rank after one window."""
+    model.zero_grad()
+    for index, (microbatch, divisor) in enumerate(zip(microbatches, divisors, strict=True)):
+        is_last = index == len(microbatches) - 1
+        with model.no_sync() if no_sync and not is_last else nullcontext():
+            log_probs = get_response_log_probs(model, microbatch.input_ids, microbatch.labels)
+            # The step divides by G² and by normalize_constant: by the divisor in all.
+            sft_microbatch_train_step(
+                log_probs["log_probs"], microbatch.response_mask, G, divisor / G**2
+            )
+    return {name: value.grad for name, value in model.module.named_parameters()}
 
 
 def _full_batch_gradient(model: nn.Module, batch: TokenBatch, divisor: int) -> Gradient:

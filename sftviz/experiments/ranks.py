@@ -1,7 +1,4 @@
-"""The step on several ranks: start the processes, and return what they measured.
-
-What each rank runs is in `rank_process`, which alone imports torch.distributed.
-"""
+"""Start the step on several ranks. What each runs is in `rank_process`, with torch.distributed."""
 
 import json
 import os
@@ -45,27 +42,22 @@ class RankReport:
 
 
 def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
-    """Run the step on several ranks, each a process on this machine, and compare the rules.
+    """Run every rule of `RANK_SCALINGS` on several ranks, each a process on this machine.
 
     All processes have ended and their temporary files are deleted when the call returns, also after
     an error, a timeout or an interrupt.
 
     Args:
         ranks: W, at least 2.
-        timeout: in seconds.
-
-    Returns:
-        One entry in `rules` for each rule in `sftviz.rules.RANK_SCALINGS`, in this order.
+        timeout: in seconds, above 0.
 
     Raises:
-        TypeError, ValueError: `ranks` is not an int of at least 2, or `timeout` is not a number
-            above 0.
+        TypeError, ValueError: an argument is not such a number.
         TimeoutError: the processes had not finished after `timeout` seconds.
         RuntimeError: a process failed; the message ends with the last line that it printed.
 
     Example:
-        >>> report = run_ranks(2)
-        >>> for rule in report.rules:
+        >>> for rule in run_ranks(2).rules:
         ...     print(f"÷ {rule.rule:10} {rule.ratio:.3f} of the mean per {rule.per}")
         ÷ G²         0.750 of the mean per sequence
         ÷ B·G        1.000 of the mean per sequence
@@ -103,11 +95,8 @@ def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """This process's variables, without those by which torchrun makes a process one of its ranks:
-    this process may itself have been started by torchrun."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")
-    }
+    """This process's variables, without torchrun's, which may have started this process."""
+    kept = {name: os.environ[name] for name in os.environ if not name.startswith("TORCHELASTIC_")}
     return {**kept, "PYTHONIOENCODING": "utf-8", "TMPDIR": folder}
 
 

@@ -1,7 +1,4 @@
-"""A causal transformer that is small enough to train in seconds on a CPU.
-
-Its default sizes are those of the task in `dates`.
-"""
+"""A causal transformer that is small enough to train in seconds on a CPU."""
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +10,7 @@ from sftviz.validate import check_count
 class TinyTransformer(nn.Module):
     """A causal language model of torch's own modules; 107,820 parameters with the default sizes.
 
-    It has no dropout: the same seed and the same data give the same model, also if training was
-    interrupted.
+    It has no dropout: the same seed and the same data give the same model.
 
     Args:
         vocab_size: V.
@@ -35,7 +31,7 @@ class TinyTransformer(nn.Module):
 
     def __init__(
         self,
-        vocab_size: int = len(VOCABULARY),
+        vocab_size: int = len(VOCABULARY),  # the default sizes are those of the task in `dates`
         context_length: int = CONTEXT_LENGTH,
         width: int = 64,
         heads: int = 4,
@@ -52,7 +48,6 @@ class TinyTransformer(nn.Module):
                 f"width must be a multiple of heads, got {width} and {heads}: each head has an "
                 "equal part of a token's vector."
             )
-        self.vocab_size = vocab_size
         self.context_length = context_length
         self.tokens = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(context_length, width)
@@ -72,9 +67,7 @@ class TinyTransformer(nn.Module):
         self.head = nn.Linear(width, vocab_size)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Logits (B, S, V) of the token that follows each of `input_ids` (B, S).
-
-        Padding must be on the right: later tokens do not change the logits of earlier ones.
+        """Logits (B, S, V) of the token after each of `input_ids` (B, S), padded on the right.
 
         Raises:
             ValueError: S is larger than the context length.
