@@ -1,8 +1,4 @@
-"""A language model with a single parameter table, and windows of random tokens to run it on.
-
-Accumulation is shown with these: the whole gradient is one small table, and the number of response
-tokens of each microbatch can be chosen.
-"""
+"""A language model with a single parameter table, and windows of random tokens to run it on."""
 
 from collections.abc import Sequence
 
@@ -15,8 +11,6 @@ from sftviz.validate import check_count, check_fraction
 
 class BigramModel(nn.Module):
     """A table of logits, (V, V): one row for each token that is read.
-
-    The gradient is a (V, V) table too, to which all rows and positions of a batch contribute.
 
     Args:
         vocab_size: V.
@@ -58,8 +52,7 @@ def make_window(
     """Make G microbatches of B rows, with random tokens and prompts of two tokens.
 
     Args:
-        B: rows of a microbatch.
-        G: microbatches of the window.
+        B, G: rows of a microbatch, and microbatches of the window.
         lengths: the number of response tokens of each row. Fewer than B·G numbers make a window at
             the end of the data, whose last microbatch has fewer rows or is missing.
         unevenness: from 0 to 1, used if no lengths are given. 0: four response tokens in every row;
@@ -68,8 +61,7 @@ def make_window(
         seed: of the random tokens, at least 0.
 
     Raises:
-        TypeError, ValueError: a number is of the wrong type or out of range, or there are not 1 to
-            B·G lengths.
+        TypeError, ValueError: a number is out of range, or there are not 1 to B·G lengths.
 
     Example:
         >>> [batch.num_tokens for batch in make_window(B=2, G=4)]
@@ -87,15 +79,12 @@ def make_window(
         raise ValueError(
             f"lengths must hold 1 to B·G = {B * G} numbers, got {len(lengths)}: one for each row."
         )
-    for length in lengths:
-        reason = "it is the number of response tokens of a row"
-        check_count("every entry of lengths", length, reason)
+    for n in lengths:
+        check_count("every entry of lengths", n, "it is the number of response tokens of a row")
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(count: int) -> list[int]:
         return torch.randint(1, vocab_size, (count,), generator=generator).tolist()
 
     rows = [[("prompt", tokens(2)), ("response", tokens(length))] for length in lengths]
-    return tuple(
-        build_token_batch(rows[start : start + B], pad_id=0) for start in range(0, len(rows), B)
-    )
+    return tuple(build_token_batch(rows[i : i + B], pad_id=0) for i in range(0, len(rows), B))

@@ -25,6 +25,11 @@ VOCABULARY = ("<pad>", "<start>", "<end>", *sorted({*"".join(MONTHS), *"01234567
 CONTEXT_LENGTH = 32  # positions; the longest pair has 31 tokens
 
 _IDS = {character: i for i, character in enumerate(VOCABULARY) if i > END}
+_FORMATS = (
+    "{date.day} {month} {date.year}→",
+    "{month} {date.day}, {date.year}→",
+    "{date.day}.{date.month}.{date.year}→",
+)
 _FIRST, _LAST, _STRIDE = date(1900, 1, 1), date(2099, 12, 31), timedelta(days=24)
 _HELD_OUT = 7  # every seventh date
 _ROWS = 64  # completed at once, which limits the memory that is needed
@@ -44,21 +49,15 @@ def date_pairs() -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     >>> [pair.prompt for pair in date_pairs()[0][:3]]
     ['1 January 1900→', 'January 25, 1900→', '18.2.1900→']
     """
-    count = (_LAST - _FIRST) // _STRIDE + 1
-    pairs = [_pair(_FIRST + i * _STRIDE, form=i % 3) for i in range(count)]
+    pairs = []
+    for i in range((_LAST - _FIRST) // _STRIDE + 1):
+        day = _FIRST + i * _STRIDE
+        month = MONTHS[day.month - 1]  # strftime would use the language of the computer
+        prompt = _FORMATS[i % len(_FORMATS)].format(date=day, month=month)
+        pairs.append(Pair(prompt, day.isoformat()))
     held_out = pairs[_HELD_OUT - 1 :: _HELD_OUT]
     del pairs[_HELD_OUT - 1 :: _HELD_OUT]
     return tuple(pairs), tuple(held_out)
-
-
-def _pair(day: date, form: int) -> Pair:
-    month = MONTHS[day.month - 1]  # strftime would use the language of the computer
-    prompt = (
-        f"{day.day} {month} {day.year}→",
-        f"{month} {day.day}, {day.year}→",
-        f"{day.day}.{day.month}.{day.year}→",
-    )[form]
-    return Pair(prompt, day.isoformat())
 
 
 def encode(text: str) -> list[int]:
@@ -111,22 +110,18 @@ def complete(model: nn.Module, prompts: Sequence[str], max_tokens: int = 12) -> 
             vocabulary, or a prompt and max_tokens do not fit into the model's context.
 
     Example:
-        >>> from sftviz.experiments.transformer import TinyTransformer
-        >>> len(complete(TinyTransformer(), ["7 March 1987→"], max_tokens=3))
+        >>> model = nn.Embedding(len(VOCABULARY), len(VOCABULARY))  # a bigram model
+        >>> len(complete(model, ["7 March 1987→"], max_tokens=3))
         1
     """
     check_count("max_tokens", max_tokens, "it is the number of tokens that may be generated")
     rows = [[START, *encode(prompt)] for prompt in prompts]
     width = max(map(len, rows), default=0) + max_tokens
-    completions: list[str] = []
-    for first in range(0, len(rows), _ROWS):
-        completions += _generate(model, rows[first : first + _ROWS], width, max_tokens)
-    return completions
+    parts = [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
+    return [text for part in parts for text in _generate(model, part, width, max_tokens)]
 
 
-def _generate(
-    model: nn.Module, rows: Sequence[Sequence[int]], width: int, max_tokens: int
-) -> list[str]:
+def _generate(model: nn.Module, rows: list[list[int]], width: int, max_tokens: int) -> list[str]:
     """What the model writes after each row, without <end>."""
     token_ids = torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows])  # (B, width)
     row = torch.arange(len(rows))  # (B,)
@@ -146,10 +141,9 @@ def exact_match(model: nn.Module, pairs: Sequence[Pair]) -> float:
     Raises:
         ValueError: there is no pair, or one that `complete` refuses.
 
-    Example:
-        >>> from sftviz.experiments.transformer import TinyTransformer
-        >>> exact_match(TinyTransformer(), [Pair("7 March 1987→", "1987-03-07")])
-        0.0
+    >>> bigram_model = nn.Embedding(len(VOCABULARY), len(VOCABULARY))
+    >>> exact_match(bigram_model, [Pair("7 March 1987→", "1987-03-07")])
+    0.0
     """
     if not pairs:
         raise ValueError("pairs is empty, so there is no share: give at least one pair.")

@@ -1,8 +1,4 @@
-"""How much the step's divisor matters to an optimizer: AdamW, clipping, L2 decay, SGD.
-
-A model is trained twice from the same start, once under ÷ G² and once under the mean over
-sequences. Their gradients differ by the factor B/G; the distance of the final weights is measured.
-"""
+"""How much the step's divisor matters to an optimizer: AdamW, clipping, L2 decay, SGD."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,9 +55,9 @@ def optimizer_divergence(
 ) -> list[Divergence]:
     """Train copies of a model under ÷ G² and under the mean, and compare the final weights.
 
-    Both trainings visit the same rows in the same order, in float64, so that only the divisor
-    differs. There is a record for each recipe and, within it, for each G. The time is proportional
-    to the sum of `steps`, because a window has B·G rows.
+    Both trainings visit the same rows in the same order, in float64: only the divisor differs, and
+    with it the gradient, by the factor B / G. There is a record for each recipe and each G. A
+    window has B·G rows, so the time is proportional to the sum of `steps`.
 
     Args:
         model: the start of every training; it is not changed.

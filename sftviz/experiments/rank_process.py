@@ -13,12 +13,10 @@ import argparse
 import json
 import os
 import socket
-import sys
 import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -40,32 +38,26 @@ B, G = 3, 4  # different, so that ÷ G² differs from the mean
 _TIMEOUT = timedelta(seconds=60)  # how long one rank waits for another
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measure on every rank; rank 0 prints a `RankReport` as JSON.
-
-    Raises:
-        SystemExit: with status 2, if there are fewer than two ranks.
-    """
+def main() -> None:
+    """Measure on every rank; rank 0 prints a `RankReport` as JSON. Needs at least two ranks."""
     parser = argparse.ArgumentParser(
         prog="python -m sftviz.experiments.rank_process",
         description="Run the step on several ranks; compare its gradient with one process's.",
         epilog="Under torchrun the number of ranks is torchrun's: --nproc-per-node 2.",
     )
     parser.add_argument("--ranks", type=int, default=2, help="processes to start (default: 2)")
-    ranks = parser.parse_args(argv).ranks
-    is_one_of_torchruns = {"TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"} <= {*os.environ}
-    if is_one_of_torchruns:
-        ranks = int(os.environ["WORLD_SIZE"])
+    asked = parser.parse_args().ranks
+    under_torchrun = {"TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"} <= {*os.environ}
+    ranks = int(os.environ["WORLD_SIZE"]) if under_torchrun else asked
     try:
         check_count("ranks", ranks, NEEDS_TWO_RANKS, least=2)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
-    if is_one_of_torchruns:
+    if under_torchrun:
         _run_rank(int(os.environ["RANK"]), ranks, None)
     with tempfile.TemporaryDirectory() as folder:
         # The ranks find each other by a file: a port could be in use already.
-        store = str(Path(folder, "ranks"))
-        torch.multiprocessing.spawn(_run_rank, args=(ranks, store), nprocs=ranks)
+        torch.multiprocessing.spawn(_run_rank, args=(ranks, f"{folder}/ranks"), nprocs=ranks)
 
 
 def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:
@@ -78,22 +70,16 @@ def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:
     is_one_machine = store is not None or os.environ.get("LOCAL_WORLD_SIZE") == str(ranks)
     if is_one_machine and loopback:  # otherwise gloo looks up this machine's name in the network
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-    dist.init_process_group(
-        "gloo",
-        store=dist.FileStore(store, ranks) if store else None,
-        rank=rank,
-        world_size=ranks,
-        timeout=_TIMEOUT,
-    )
+    file = dist.FileStore(store, ranks) if store else None
+    dist.init_process_group("gloo", store=file, rank=rank, world_size=ranks, timeout=_TIMEOUT)
     try:
         report = _measure(rank, ranks)
         if rank == 0:
-            print(json.dumps(asdict(report), ensure_ascii=False, indent=2))
+            print(json.dumps(asdict(report), ensure_ascii=False, indent=2), flush=True)
     finally:
         dist.destroy_process_group()
     # Gloo's threads may still be releasing tensors. If the interpreter is finalized meanwhile, the
     # process is sometimes aborted (SIGABRT), so the process ends without that.
-    sys.stdout.flush()
     os._exit(0)
 
 
@@ -102,39 +88,28 @@ def _measure(rank: int, ranks: int) -> RankReport:
     model = TinyTransformer(width=16, heads=2, layers=1).double()
     num_rows = ranks * G * B
     batch = _uneven_rows(num_rows)
-    full_batch = {
-        "sequence": _full_batch_gradient(model, batch, num_rows),
-        "token": _full_batch_gradient(model, batch, batch.num_tokens),
-    }
+    counted = {"sequence": num_rows, "token": batch.num_tokens}
+    full_batch = {per: _full_batch_gradient(model, batch, n) for per, n in counted.items()}
     shares = [_rows(batch, rows) for rows in torch.arange(num_rows).chunk(ranks)]
     tokens = tuple(share.num_tokens for share in shares)
-    microbatches = [_rows(shares[rank], rows) for rows in torch.arange(G * B).split(B)]
-    counts = [
-        Counts(B, G, microbatch.num_tokens, batch.num_tokens, tokens[rank], ranks)
-        for microbatch in microbatches
-    ]
+    window = [_rows(shares[rank], rows) for rows in torch.arange(G * B).split(B)]
+    own, total = tokens[rank], batch.num_tokens
+    counts = [Counts(B, G, each.num_tokens, total, own, ranks) for each in window]
     all_reduces: list[int] = []
     averaged = DistributedDataParallel(model)
     averaged.register_comm_hook(all_reduces, _average)
     rules, rank_difference = [], 0.0
     for scaling in RANK_SCALINGS:
         divisors = [scaling.divisor(each) for each in counts]
-        grad = _accumulate(averaged, microbatches, divisors)
+        grad = _accumulate(averaged, window, divisors)
         measured = [measure(grad, full_batch[scaling.per]) for measure in (ratio, cosine, distance)]
         rules.append(RankedRule(scaling.name, scaling.per, *measured))
         rank_difference = max(rank_difference, _largest_difference(grad))
-    in_one_window = len(all_reduces) // len(rules)
+    with_no_sync = len(all_reduces) // len(rules)
     all_reduces.clear()
-    _accumulate(averaged, microbatches, divisors, no_sync=False)
+    _accumulate(averaged, window, divisors, no_sync=False)
     return RankReport(
-        ranks=ranks,
-        microbatch_size=B,
-        gradient_accumulation_steps=G,
-        tokens=tokens,
-        rules=tuple(rules),
-        all_reduces=in_one_window,
-        all_reduces_without_no_sync=len(all_reduces),
-        rank_difference=rank_difference,
+        ranks, B, G, tokens, tuple(rules), with_no_sync, len(all_reduces), rank_difference
     )
 
 
@@ -156,21 +131,15 @@ def _average(all_reduces: list, bucket: dist.GradBucket) -> torch.futures.Future
 
 
 def _accumulate(
-    model: DistributedDataParallel,
-    microbatches: list[TokenBatch],
-    divisors: list[float],
-    no_sync: bool = True,
+    model: nn.Module, window: list[TokenBatch], divisors: list[float], no_sync: bool = True
 ) -> Gradient:
     """The gradient on this rank after one window."""
     model.zero_grad()
-    for index, (microbatch, divisor) in enumerate(zip(microbatches, divisors, strict=True)):
-        is_last = index == len(microbatches) - 1
-        with model.no_sync() if no_sync and not is_last else nullcontext():
-            log_probs = get_response_log_probs(model, microbatch.input_ids, microbatch.labels)
+    for batch, divisor in zip(window, divisors, strict=True):
+        with model.no_sync() if no_sync and batch is not window[-1] else nullcontext():
+            log_probs = get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
             # The step divides by G² and by normalize_constant: by the divisor in all.
-            sft_microbatch_train_step(
-                log_probs["log_probs"], microbatch.response_mask, G, divisor / G**2
-            )
+            sft_microbatch_train_step(log_probs, batch.response_mask, G, divisor / G**2)
     return {name: value.grad for name, value in model.module.named_parameters()}
 
 
@@ -186,11 +155,10 @@ def _full_batch_gradient(model: nn.Module, batch: TokenBatch, divisor: int) -> G
 
 def _largest_difference(grad: Gradient) -> float:
     """The largest difference between two ranks, over all numbers of a gradient."""
-    smallest = torch.cat([value.flatten() for value in grad.values()])
-    largest = smallest.clone()
-    dist.all_reduce(smallest, dist.ReduceOp.MIN)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return (largest - smallest).max().item()
+    flat = torch.cat([value.flatten() for value in grad.values()])
+    extremes = torch.stack([flat, -flat])
+    dist.all_reduce(extremes, dist.ReduceOp.MAX)  # the largest, and minus the smallest
+    return extremes.sum(dim=0).max().item()
 
 
 if __name__ == "__main__":

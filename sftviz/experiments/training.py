@@ -1,7 +1,4 @@
-"""A training loop around the step: checked data, a record of every window, and resuming.
-
-For each window the loop clears the gradients, runs G microbatches and steps the optimizer.
-"""
+"""A training loop around the step: checked data, a record of every window, and resuming."""
 
 import math
 import signal
@@ -43,13 +40,11 @@ def prepare(
         pad_id: fills up the rows to the length of the longest.
         context_length: the largest number of positions that the model reads.
         vocab_size: V; token ids are 0 to V − 1.
-        mask_prompt: whether prompt tokens are left out of the loss. False trains the model to
-            predict prompts as well.
+        mask_prompt: False: the model is trained to predict prompts as well.
 
     Raises:
-        TypeError, ValueError: a number is not a count, or a row is empty, is longer than the
-            context, or has a token id that is not in the vocabulary. The message names the row and
-            the position.
+        TypeError, ValueError: a number is not a count, or a row is empty, too long, or has an
+            unknown token id. The message names the row and the position.
 
     Example:
         >>> data = prepare([[("prompt", [5, 6]), ("response", [7])]], 0, 8, vocab_size=10)
@@ -81,23 +76,20 @@ class Window:
 class Trainer:
     """Train a model window by window, and record every window in `history`.
 
-    The trainer holds all the state of the training: after an interrupt, call `run` again and it
-    trains the windows that are missing. For a model without dropout the final weights are then
-    equal, bit for bit, to those of a training without an interrupt.
+    It holds all the state: after an interrupt, call `run` again to train the windows that are
+    missing. Without dropout, the final weights are then those of a training without an interrupt.
 
     Raises:
         TypeError, ValueError: a number is of the wrong type or out of range.
 
     Example:
-        >>> model = nn.Sequential(nn.Embedding(10, 10))  # a bigram model
+        >>> model = nn.Embedding(10, 10)  # a bigram model
         >>> data = prepare([[("prompt", [5]), ("response", [6, 7])]], 0, 8, vocab_size=10)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> sizes = {"microbatch_size": 2, "gradient_accumulation_steps": 3}
         >>> trainer = Trainer(model, optimizer, data, **sizes)
-        >>> [window.number for window in trainer.run(until=2)]
-        [1, 2]
-        >>> [window.number for window in trainer.run(until=3)]
-        [3]
+        >>> [window.number for window in (*trainer.run(until=2), *trainer.run(until=3))]
+        [1, 2, 3]
     """
 
     model: nn.Module  # causal, from (B, S) token ids to (B, S, V) logits
@@ -106,7 +98,7 @@ class Trainer:
     _: KW_ONLY
     microbatch_size: int  # B, the rows of a microbatch
     gradient_accumulation_steps: int  # G, the microbatches of a window
-    normalize_constant: float = 1.0  # also divides; with B / G: the mean over sequences
+    normalize_constant: float = 1.0  # divides as G² does; B / G: mean over sequences
     max_grad_norm: float = math.inf  # a longer gradient is scaled to this length
     seed: int = 0  # of the order in which the rows are visited, at least 0
     history: list[Window] = field(default_factory=list, init=False)
@@ -130,8 +122,7 @@ class Trainer:
 
         Raises:
             TypeError, ValueError: `until` is not an int of at least 0.
-            ValueError: a window has no token that counts in the loss. The weights are not changed
-                by this window, and its gradients are cleared.
+            ValueError: a window has no token that counts in the loss; it changes no weight.
             FloatingPointError: the gradient of a window is NaN or infinite; likewise.
         """
         check_count("until", until, "it is the number of windows in all", least=0)
@@ -153,7 +144,7 @@ class Trainer:
 
     def _accumulate(self, number: int) -> Window:
         """Accumulate and clip the gradient of one window; return what was measured."""
-        B, G = self.microbatch_size, self.gradient_accumulation_steps
+        B, G, c = self.microbatch_size, self.gradient_accumulation_steps, self.normalize_constant
         tokens, loss_mask = self.data.tokens, self.data.loss_mask
         window_rows = visiting_order(len(loss_mask), number, B * G, self.seed)
         num_tokens = int(loss_mask[window_rows].sum())
@@ -164,12 +155,9 @@ class Trainer:
             )
         scaled_loss = nll_sum = 0.0
         for rows in window_rows.split(B):
-            log_probs = get_response_log_probs(
-                self.model, tokens.input_ids[rows], tokens.labels[rows]
-            )["log_probs"]  # (B, S)
-            loss, _ = sft_microbatch_train_step(
-                log_probs, loss_mask[rows], G, self.normalize_constant
-            )
+            input_ids, labels = tokens.input_ids[rows], tokens.labels[rows]
+            log_probs = get_response_log_probs(self.model, input_ids, labels)["log_probs"]  # (B, S)
+            loss, _ = sft_microbatch_train_step(log_probs, loss_mask[rows], G, c)
             scaled_loss += loss.item()
             nll_sum -= log_probs.detach()[tokens.response_mask[rows]].sum().item()
         grad_norm = clip_grad_norm_(self.model.parameters(), self.max_grad_norm).item()
@@ -186,11 +174,10 @@ class Trainer:
 def visiting_order(num_rows: int, number: int, window_size: int, seed: int) -> Tensor:
     """The rows of one window, (window_size,) int64: every row once before any is visited again.
 
-    The rows are shuffled once an epoch. The result depends on the arguments alone, so that training
-    can be resumed at any window.
+    It depends on the arguments alone, so training can be resumed at any window.
 
     Args:
-        num_rows: of the data.
+        num_rows: of the data, which is shuffled once an epoch.
         number: of the window, counted from 1.
         window_size: B·G, the rows of a window.
         seed: at least 0.
