@@ -1,8 +1,4 @@
-"""A language model with a single parameter table, and windows of random tokens to run it on.
-
-Accumulation is shown with these: the whole gradient is one small table, and the number of response
-tokens of each microbatch can be chosen.
-"""
+"""A language model with a single parameter table, and windows of random tokens to run it on."""
 
 from collections.abc import Sequence
 
@@ -15,9 +11,6 @@ from sftviz.validate import check_count, check_fraction
 
 class BigramModel(nn.Module):
     """A table of logits, (V, V): one row for each token that is read.
-
-    The logits depend on the token that is read alone. The gradient is a (V, V) table too, to which
-    all rows and positions of a batch contribute.
 
     Args:
         vocab_size: V.
@@ -59,30 +52,20 @@ def make_window(
     """Make G microbatches of B rows, with random tokens and prompts of two tokens.
 
     Args:
-        B: rows of a microbatch.
-        G: microbatches of the window.
+        B, G: rows of a microbatch, and microbatches of the window.
         lengths: the number of response tokens of each row. Fewer than B·G numbers make a window at
             the end of the data, whose last microbatch has fewer rows or is missing.
         unevenness: from 0 to 1, used if no lengths are given. 0: four response tokens in every row;
-            1: from one in the first row to seven in the last, if there are enough rows. The mean is
-            four.
+            1: from one in the first row to seven in the last, if there are enough rows.
         vocab_size: V, at least 2; token 0 is the padding.
         seed: of the random tokens, at least 0.
 
-    Returns:
-        The microbatches, each with (B, S) tokens; S is that of its longest row.
-
     Raises:
-        TypeError, ValueError: a number is of the wrong type or out of range, or there are not 1 to
-            B·G lengths.
+        TypeError, ValueError: a number is out of range, or there are not 1 to B·G lengths.
 
     Example:
         >>> [batch.num_tokens for batch in make_window(B=2, G=4)]
         [3, 7, 9, 13]
-        >>> [batch.num_tokens for batch in make_window(B=2, G=4, unevenness=0)]
-        [8, 8, 8, 8]
-        >>> [len(batch.labels) for batch in make_window(B=4, G=3, lengths=[3] * 10)]
-        [4, 4, 2]
     """
     check_count("B", B, "it is the number of rows of a microbatch")
     check_count("G", G, "it is the number of microbatches of the window")
@@ -96,16 +79,12 @@ def make_window(
         raise ValueError(
             f"lengths must hold 1 to B·G = {B * G} numbers, got {len(lengths)}: one for each row."
         )
-    for length in lengths:
-        check_count(
-            "every entry of lengths", length, "it is the number of response tokens of a row"
-        )
+    for n in lengths:
+        check_count("every entry of lengths", n, "it is the number of response tokens of a row")
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(count: int) -> list[int]:
         return torch.randint(1, vocab_size, (count,), generator=generator).tolist()
 
     rows = [[("prompt", tokens(2)), ("response", tokens(length))] for length in lengths]
-    return tuple(
-        build_token_batch(rows[start : start + B], pad_id=0) for start in range(0, len(rows), B)
-    )
+    return tuple(build_token_batch(rows[i : i + B], pad_id=0) for i in range(0, len(rows), B))

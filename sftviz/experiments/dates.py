@@ -2,10 +2,9 @@
 
     7 March 1987→1987-03-07
 
-The prompt determines the response, character by character. The dates are computed, so nothing is
-downloaded. Each date occurs once, in one of three formats, and every seventh date is held out: no
-held-out date occurs in training, in any format. The model has to learn to copy digits, the names of
-the months, and the order of day and month in each format.
+The dates are computed, so nothing is downloaded. Each date occurs once, in one of three formats,
+and every seventh date is held out: no held-out date occurs in training, in any format. The model
+has to learn to copy digits, the names of the months, and the order of day and month.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sftviz.validate import check_count
 
@@ -26,6 +25,11 @@ VOCABULARY = ("<pad>", "<start>", "<end>", *sorted({*"".join(MONTHS), *"01234567
 CONTEXT_LENGTH = 32  # positions; the longest pair has 31 tokens
 
 _IDS = {character: i for i, character in enumerate(VOCABULARY) if i > END}
+_FORMATS = (
+    "{date.day} {month} {date.year}→",
+    "{month} {date.day}, {date.year}→",
+    "{date.day}.{date.month}.{date.year}→",
+)
 _FIRST, _LAST, _STRIDE = date(1900, 1, 1), date(2099, 12, 31), timedelta(days=24)
 _HELD_OUT = 7  # every seventh date
 _ROWS = 64  # completed at once, which limits the memory that is needed
@@ -42,27 +46,18 @@ class Pair:
 def date_pairs() -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """The task: 2610 pairs for training, and 434 that are held out.
 
-    >>> train, held_out = date_pairs()
-    >>> train[:3]
-    (Pair(prompt='1 January 1900→', response='1900-01-01'), \
-Pair(prompt='January 25, 1900→', response='1900-01-25'), \
-Pair(prompt='18.2.1900→', response='1900-02-18'))
+    >>> [pair.prompt for pair in date_pairs()[0][:3]]
+    ['1 January 1900→', 'January 25, 1900→', '18.2.1900→']
     """
-    count = (_LAST - _FIRST) // _STRIDE + 1
-    pairs = [_pair(_FIRST + i * _STRIDE, form=i % 3) for i in range(count)]
+    pairs = []
+    for i in range((_LAST - _FIRST) // _STRIDE + 1):
+        day = _FIRST + i * _STRIDE
+        month = MONTHS[day.month - 1]  # strftime would use the language of the computer
+        prompt = _FORMATS[i % len(_FORMATS)].format(date=day, month=month)
+        pairs.append(Pair(prompt, day.isoformat()))
     held_out = pairs[_HELD_OUT - 1 :: _HELD_OUT]
     del pairs[_HELD_OUT - 1 :: _HELD_OUT]
     return tuple(pairs), tuple(held_out)
-
-
-def _pair(day: date, form: int) -> Pair:
-    month = MONTHS[day.month - 1]  # strftime would use the language of the computer
-    prompt = (
-        f"{day.day} {month} {day.year}→",
-        f"{month} {day.day}, {day.year}→",
-        f"{day.day}.{day.month}.{day.year}→",
-    )[form]
-    return Pair(prompt, day.isoformat())
 
 
 def encode(text: str) -> list[int]:
@@ -73,8 +68,6 @@ def encode(text: str) -> list[int]:
 
     >>> encode("7.3.")
     [14, 6, 10, 6]
-    >>> decode(encode("7.3."))
-    '7.3.'
     """
     for position, character in enumerate(text):
         if character not in _IDS:
@@ -105,41 +98,31 @@ def conversation(pair: Pair) -> tuple[tuple[str, list[int]], ...]:
 
 @torch.inference_mode()
 def complete(model: nn.Module, prompts: Sequence[str], max_tokens: int = 12) -> list[str]:
-    """Continue each prompt with the model's most probable token, until <end>.
+    """Continue each prompt with the model's most probable tokens; return what is before <end>.
 
     Args:
         model: a causal model of this vocabulary, from (B, S) token ids to (B, S, V) logits.
         prompts: texts of characters in the vocabulary; "" is a prompt of <start> alone.
         max_tokens: the largest number of tokens that are generated for a prompt.
 
-    Returns:
-        The text that was generated for each prompt, without <end>.
-
     Raises:
-        TypeError: max_tokens is not an int.
-        ValueError: max_tokens is below 1, a character is not in the vocabulary, or a prompt and
-            max_tokens do not fit into the model's context.
+        TypeError, ValueError: max_tokens is not an int of at least 1, a character is not in the
+            vocabulary, or a prompt and max_tokens do not fit into the model's context.
 
     Example:
-        >>> from sftviz.experiments.transformer import TinyTransformer
-        >>> _ = torch.manual_seed(0)
-        >>> len(complete(TinyTransformer(), ["7 March 1987→"], max_tokens=3))
+        >>> model = nn.Embedding(len(VOCABULARY), len(VOCABULARY))  # a bigram model
+        >>> len(complete(model, ["7 March 1987→"], max_tokens=3))
         1
     """
     check_count("max_tokens", max_tokens, "it is the number of tokens that may be generated")
     rows = [[START, *encode(prompt)] for prompt in prompts]
     width = max(map(len, rows), default=0) + max_tokens
-    completions: list[str] = []
-    for first in range(0, len(rows), _ROWS):
-        generated = _generate(model, rows[first : first + _ROWS], width, max_tokens)
-        completions += [decode(_until_end(row)) for row in generated.tolist()]
-    return completions
+    parts = [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
+    return [text for part in parts for text in _generate(model, part, width, max_tokens)]
 
 
-def _generate(
-    model: nn.Module, rows: Sequence[Sequence[int]], width: int, max_tokens: int
-) -> Tensor:
-    """The next `max_tokens` tokens of each row, (B, max_tokens)."""
+def _generate(model: nn.Module, rows: list[list[int]], width: int, max_tokens: int) -> list[str]:
+    """What the model writes after each row, without <end>."""
     token_ids = torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows])  # (B, width)
     row = torch.arange(len(rows))  # (B,)
     end = torch.tensor([len(ids) for ids in rows])  # (B,), where each row goes on
@@ -148,28 +131,19 @@ def _generate(
         # and memory for the new shape of each step.
         logits = model(token_ids[:, :-1])  # (B, width - 1, V)
         token_ids[row, end + step] = logits[row, end + step - 1].argmax(dim=-1)
-    return token_ids[row[:, None], end[:, None] + torch.arange(max_tokens)]
-
-
-def _until_end(token_ids: list[int]) -> list[int]:
-    return token_ids[: token_ids.index(END)] if END in token_ids else token_ids
+    generated = token_ids[row[:, None], end[:, None] + torch.arange(max_tokens)]
+    return [decode(ids).partition(VOCABULARY[END])[0] for ids in generated.tolist()]
 
 
 def exact_match(model: nn.Module, pairs: Sequence[Pair]) -> float:
     """The share of pairs, from 0 to 1, whose response the model generates without any mistake.
 
-    Args:
-        model: as for `complete`.
-        pairs: at least one.
-
     Raises:
         ValueError: there is no pair, or one that `complete` refuses.
 
-    Example:
-        >>> from sftviz.experiments.transformer import TinyTransformer
-        >>> _ = torch.manual_seed(0)
-        >>> exact_match(TinyTransformer(), [Pair("7 March 1987→", "1987-03-07")])
-        0.0
+    >>> bigram_model = nn.Embedding(len(VOCABULARY), len(VOCABULARY))
+    >>> exact_match(bigram_model, [Pair("7 March 1987→", "1987-03-07")])
+    0.0
     """
     if not pairs:
         raise ValueError("pairs is empty, so there is no share: give at least one pair.")

@@ -1,8 +1,4 @@
-"""How much the step's divisor matters to an optimizer: AdamW, clipping, L2 decay, SGD.
-
-A model is trained twice from the same start, once under ÷ G² and once under the mean over
-sequences. Their gradients differ by the factor B/G; the distance of the final weights is measured.
-"""
+"""How much the step's divisor matters to an optimizer: AdamW, clipping, L2 decay, SGD."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,18 +10,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from sftviz.experiments.training import Trainer, TrainingData, Window
+from sftviz.experiments.training import Trainer, TrainingData
 from sftviz.validate import check_count
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make an optimizer from a model's parameters, and the length at which to clip.
-
-    >>> recipe = Recipe(partial(SGD, lr=0.1), max_grad_norm=1.0)
-    >>> type(recipe.make(nn.Linear(2, 2).parameters())).__name__
-    'SGD'
-    """
+    """How to make an optimizer from a model's parameters, and the length at which to clip."""
 
     make: Callable[[Iterable[nn.Parameter]], Optimizer]
     max_grad_norm: float = math.inf
@@ -64,8 +55,9 @@ def optimizer_divergence(
 ) -> list[Divergence]:
     """Train copies of a model under ÷ G² and under the mean, and compare the final weights.
 
-    Both trainings visit the same rows in the same order, and compute in float64, so that only the
-    divisor differs.
+    Both trainings visit the same rows in the same order, in float64: only the divisor differs, and
+    with it the gradient, by the factor B / G. There is a record for each recipe and each G. A
+    window has B·G rows, so the time is proportional to the sum of `steps`.
 
     Args:
         model: the start of every training; it is not changed.
@@ -74,10 +66,6 @@ def optimizer_divergence(
         steps: the values of G.
         microbatch_size: B.
         windows: the number of optimizer steps of each training.
-
-    Returns:
-        A record for each recipe and, within it, for each G. The time is proportional to the sum of
-        `steps`, because a window has B·G rows.
 
     Raises:
         TypeError, ValueError: a number is not an int of at least 1.
@@ -101,32 +89,19 @@ def optimizer_divergence(
     records = []
     for name, recipe in recipes.items():
         for G in steps:
-            end, history = _train(model, data, recipe, B * G, G * G, windows)
-            mean_end, mean_history = _train(model, data, recipe, B * G, B * G, windows)
+            end, loss, clipped = _train(model, data, recipe, B * G, G * G, windows)
+            mean_end, mean_loss, mean_clipped = _train(model, data, recipe, B * G, B * G, windows)
+            difference = ((end - mean_end).norm() / (mean_end - start).norm()).item()
             records.append(
-                Divergence(
-                    optimizer=name,
-                    gradient_accumulation_steps=G,
-                    factor=B / G,
-                    difference=((end - mean_end).norm() / (mean_end - start).norm()).item(),
-                    loss=history[-1].scaled_loss,
-                    mean_loss=mean_history[-1].scaled_loss,
-                    clipped=_share_clipped(history, recipe),
-                    mean_clipped=_share_clipped(mean_history, recipe),
-                )
+                Divergence(name, G, B / G, difference, loss, mean_loss, clipped, mean_clipped)
             )
     return records
 
 
 def _train(
-    model: nn.Module,
-    data: TrainingData,
-    recipe: Recipe,
-    window_size: int,
-    divisor: float,
-    windows: int,
-) -> tuple[Tensor, list[Window]]:
-    """Train a copy of the model; return its final weights, (parameters,), and its windows."""
+    model: nn.Module, data: TrainingData, recipe: Recipe, rows: int, divisor: float, windows: int
+) -> tuple[Tensor, float, float]:
+    """The final weights, (parameters,), the last window's loss, and the share of clipped ones."""
     model = deepcopy(model).double()
     # The step sums over rows. So one large microbatch with the rule's divisor has the gradient that
     # G microbatches accumulate, and takes much less time.
@@ -134,15 +109,11 @@ def _train(
         model,
         recipe.make(model.parameters()),
         data,
-        microbatch_size=window_size,
+        microbatch_size=rows,
         gradient_accumulation_steps=1,
         normalize_constant=divisor,
         max_grad_norm=recipe.max_grad_norm,
     )
-    for _ in trainer.run(until=windows):
-        pass
-    return parameters_to_vector(model.parameters()).detach(), trainer.history
-
-
-def _share_clipped(history: Sequence[Window], recipe: Recipe) -> float:
-    return sum(window.grad_norm > recipe.max_grad_norm for window in history) / len(history)
+    history = list(trainer.run(until=windows))
+    clipped = sum(window.grad_norm > recipe.max_grad_norm for window in history) / windows
+    return parameters_to_vector(model.parameters()).detach(), history[-1].scaled_loss, clipped

@@ -6,21 +6,17 @@
 Each rank is a process with a copy of the model and with G microbatches of B rows of its own.
 DistributedDataParallel averages the gradients over the W ranks, in the backward pass of the last
 microbatch; `no_sync` prevents it on the others. The gradient that is left on the parameters is
-compared with that of all rows at once, which one process computes with torch's own cross-entropy.
-Rank 0 prints a `RankReport` as JSON. All of it is float64, on the CPU, over the loopback interface.
+compared with that of all rows at once. All of it is float64, on the CPU, over loopback.
 """
 
 import argparse
 import json
 import os
 import socket
-import sys
 import tempfile
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -42,47 +38,30 @@ B, G = 3, 4  # different, so that ÷ G² differs from the mean
 _TIMEOUT = timedelta(seconds=60)  # how long one rank waits for another
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measure on every rank; rank 0 prints a `RankReport` as JSON.
-
-    Args:
-        argv: the arguments on the command line; None takes them from there.
-
-    Raises:
-        SystemExit: with status 2, if there are fewer than two ranks.
-    """
+def main() -> None:
+    """Measure on every rank; rank 0 prints a `RankReport` as JSON. Needs at least two ranks."""
     parser = argparse.ArgumentParser(
         prog="python -m sftviz.experiments.rank_process",
         description="Run the step on several ranks; compare its gradient with one process's.",
         epilog="Under torchrun the number of ranks is torchrun's: --nproc-per-node 2.",
     )
     parser.add_argument("--ranks", type=int, default=2, help="processes to start (default: 2)")
-    ranks = parser.parse_args(argv).ranks
-    is_one_of_torchruns = dist.is_torchelastic_launched() and {"RANK", "WORLD_SIZE"} <= {
-        *os.environ
-    }
-    if is_one_of_torchruns:
-        ranks = int(os.environ["WORLD_SIZE"])
+    asked = parser.parse_args().ranks
+    under_torchrun = {"TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"} <= {*os.environ}
+    ranks = int(os.environ["WORLD_SIZE"]) if under_torchrun else asked
     try:
         check_count("ranks", ranks, NEEDS_TWO_RANKS, least=2)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
-    if is_one_of_torchruns:
+    if under_torchrun:
         _run_rank(int(os.environ["RANK"]), ranks, None)
     with tempfile.TemporaryDirectory() as folder:
         # The ranks find each other by a file: a port could be in use already.
-        store = str(Path(folder, "ranks"))
-        torch.multiprocessing.spawn(_run_rank, args=(ranks, store), nprocs=ranks)
+        torch.multiprocessing.spawn(_run_rank, args=(ranks, f"{folder}/ranks"), nprocs=ranks)
 
 
 def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:
-    """Run one rank and end its process.
-
-    Args:
-        rank: 0 to W − 1.
-        ranks: W.
-        store: a file by which the ranks find each other; None: the address that torchrun has set.
-    """
+    """Run one rank and end its process. `store` is the file by which the ranks find each other."""
     torch.set_num_threads(1)  # the ranks share the cores
     # With DETAIL, DistributedDataParallel on gloo ends in a segmentation fault (torch 2.13).
     if dist.get_debug_level() == dist.DebugLevel.DETAIL:
@@ -91,22 +70,16 @@ def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:
     is_one_machine = store is not None or os.environ.get("LOCAL_WORLD_SIZE") == str(ranks)
     if is_one_machine and loopback:  # otherwise gloo looks up this machine's name in the network
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-    dist.init_process_group(
-        "gloo",
-        store=dist.FileStore(store, ranks) if store else None,
-        rank=rank,
-        world_size=ranks,
-        timeout=_TIMEOUT,
-    )
+    file = dist.FileStore(store, ranks) if store else None
+    dist.init_process_group("gloo", store=file, rank=rank, world_size=ranks, timeout=_TIMEOUT)
     try:
         report = _measure(rank, ranks)
         if rank == 0:
-            print(json.dumps(asdict(report), ensure_ascii=False, indent=2))
+            print(json.dumps(asdict(report), ensure_ascii=False, indent=2), flush=True)
     finally:
         dist.destroy_process_group()
     # Gloo's threads may still be releasing tensors. If the interpreter is finalized meanwhile, the
     # process is sometimes aborted (SIGABRT), so the process ends without that.
-    sys.stdout.flush()
     os._exit(0)
 
 
@@ -115,52 +88,33 @@ def _measure(rank: int, ranks: int) -> RankReport:
     model = TinyTransformer(width=16, heads=2, layers=1).double()
     num_rows = ranks * G * B
     batch = _uneven_rows(num_rows)
-    full_batch = {
-        "sequence": _full_batch_gradient(model, batch, num_rows),
-        "token": _full_batch_gradient(model, batch, batch.num_tokens),
-    }
+    counted = {"sequence": num_rows, "token": batch.num_tokens}
+    full_batch = {per: _full_batch_gradient(model, batch, n) for per, n in counted.items()}
     shares = [_rows(batch, rows) for rows in torch.arange(num_rows).chunk(ranks)]
     tokens = tuple(share.num_tokens for share in shares)
-    microbatches = [_rows(shares[rank], rows) for rows in torch.arange(G * B).split(B)]
-    counts = [
-        Counts(B, G, microbatch.num_tokens, batch.num_tokens, tokens[rank], ranks)
-        for microbatch in microbatches
-    ]
-    averaged = _AveragedModel(model)
+    window = [_rows(shares[rank], rows) for rows in torch.arange(G * B).split(B)]
+    own, total = tokens[rank], batch.num_tokens
+    counts = [Counts(B, G, each.num_tokens, total, own, ranks) for each in window]
+    all_reduces: list[int] = []
+    averaged = DistributedDataParallel(model)
+    averaged.register_comm_hook(all_reduces, _average)
     rules, rank_difference = [], 0.0
     for scaling in RANK_SCALINGS:
         divisors = [scaling.divisor(each) for each in counts]
-        grad, reference = averaged.accumulate(microbatches, divisors), full_batch[scaling.per]
-        rules.append(
-            RankedRule(
-                rule=scaling.name,
-                per=scaling.per,
-                ratio=ratio(grad, reference),
-                cosine=cosine(grad, reference),
-                distance=distance(grad, reference),
-            )
-        )
+        grad = _accumulate(averaged, window, divisors)
+        measured = [measure(grad, full_batch[scaling.per]) for measure in (ratio, cosine, distance)]
+        rules.append(RankedRule(scaling.name, scaling.per, *measured))
         rank_difference = max(rank_difference, _largest_difference(grad))
-    all_reduces = averaged.all_reduces // len(rules)
-    averaged.all_reduces = 0
-    averaged.accumulate(microbatches, divisors, no_sync=False)
+    with_no_sync = len(all_reduces) // len(rules)
+    all_reduces.clear()
+    _accumulate(averaged, window, divisors, no_sync=False)
     return RankReport(
-        ranks=ranks,
-        microbatch_size=B,
-        gradient_accumulation_steps=G,
-        tokens=tokens,
-        rules=tuple(rules),
-        all_reduces=all_reduces,
-        all_reduces_without_no_sync=averaged.all_reduces,
-        rank_difference=rank_difference,
+        ranks, B, G, tokens, tuple(rules), with_no_sync, len(all_reduces), rank_difference
     )
 
 
 def _uneven_rows(count: int) -> TokenBatch:
-    """Rows with responses of different lengths, the shortest first.
-
-    They are dates with prompt and response exchanged, because all ISO dates have the same length.
-    """
+    """Dates with prompt and response exchanged: the responses differ in length, shortest first."""
     pairs = [Pair(pair.response + "→", pair.prompt.rstrip("→")) for pair in date_pairs()[0]]
     rows = sorted(pairs[:count], key=lambda pair: len(pair.response))
     return build_token_batch([conversation(pair) for pair in rows], PAD, CONTEXT_LENGTH)
@@ -170,33 +124,23 @@ def _rows(batch: TokenBatch, rows: Tensor) -> TokenBatch:
     return TokenBatch(batch.input_ids[rows], batch.labels[rows], batch.response_mask[rows])
 
 
-class _AveragedModel:
-    """A model whose gradients are averaged over the ranks, with a count of the all-reduces."""
+def _average(all_reduces: list, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Do what DistributedDataParallel does without a hook, and count it."""
+    all_reduces.append(bucket.index())
+    return allreduce_hook(None, bucket)
 
-    def __init__(self, model: nn.Module) -> None:
-        self.all_reduces = 0
-        self.model = DistributedDataParallel(deepcopy(model))
-        self.model.register_comm_hook(None, self._average)
 
-    def _average(self, state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        """Do what DistributedDataParallel does without a hook, and count it."""
-        self.all_reduces += 1
-        return allreduce_hook(None, bucket)
-
-    def accumulate(
-        self, microbatches: list[TokenBatch], divisors: list[float], no_sync: bool = True
-    ) -> Gradient:
-        """The gradient on this rank after one window."""
-        self.model.zero_grad()
-        for index, (microbatch, divisor) in enumerate(zip(microbatches, divisors, strict=True)):
-            is_last = index == len(microbatches) - 1
-            with self.model.no_sync() if no_sync and not is_last else nullcontext():
-                log_probs = get_response_log_probs(
-                    self.model, microbatch.input_ids, microbatch.labels
-                )["log_probs"]  # (B, S)
-                # The step divides by G² and by normalize_constant: by the divisor in all.
-                sft_microbatch_train_step(log_probs, microbatch.response_mask, G, divisor / G**2)
-        return {name: value.grad for name, value in self.model.module.named_parameters()}
+def _accumulate(
+    model: nn.Module, window: list[TokenBatch], divisors: list[float], no_sync: bool = True
+) -> Gradient:
+    """The gradient on this rank after one window."""
+    model.zero_grad()
+    for batch, divisor in zip(window, divisors, strict=True):
+        with model.no_sync() if no_sync and batch is not window[-1] else nullcontext():
+            log_probs = get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
+            # The step divides by G² and by normalize_constant: by the divisor in all.
+            sft_microbatch_train_step(log_probs, batch.response_mask, G, divisor / G**2)
+    return {name: value.grad for name, value in model.module.named_parameters()}
 
 
 def _full_batch_gradient(model: nn.Module, batch: TokenBatch, divisor: int) -> Gradient:
@@ -211,11 +155,10 @@ def _full_batch_gradient(model: nn.Module, batch: TokenBatch, divisor: int) -> G
 
 def _largest_difference(grad: Gradient) -> float:
     """The largest difference between two ranks, over all numbers of a gradient."""
-    smallest = torch.cat([value.flatten() for value in grad.values()])
-    largest = smallest.clone()
-    dist.all_reduce(smallest, dist.ReduceOp.MIN)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return (largest - smallest).max().item()
+    flat = torch.cat([value.flatten() for value in grad.values()])
+    extremes = torch.stack([flat, -flat])
+    dist.all_reduce(extremes, dist.ReduceOp.MAX)  # the largest, and minus the smallest
+    return extremes.sum(dim=0).max().item()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""The step on several ranks: start the processes, and return what they measured.
-
-What each rank runs is in `rank_process`, which alone imports torch.distributed.
-"""
+"""Start the step on several ranks. What each runs is in `rank_process`, with torch.distributed."""
 
 import json
 import os
@@ -45,36 +42,28 @@ class RankReport:
 
 
 def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
-    """Run the step on several ranks, each a process on this machine, and compare the rules.
+    """Run every rule of `RANK_SCALINGS` on several ranks, each a process on this machine.
 
     All processes have ended and their temporary files are deleted when the call returns, also after
     an error, a timeout or an interrupt.
 
     Args:
         ranks: W, at least 2.
-        timeout: in seconds.
-
-    Returns:
-        One entry in `rules` for each rule in `sftviz.rules.RANK_SCALINGS`, in this order.
+        timeout: in seconds, above 0.
 
     Raises:
-        TypeError, ValueError: `ranks` is not an int of at least 2, or `timeout` is not a number
-            above 0.
+        TypeError, ValueError: an argument is not such a number.
         TimeoutError: the processes had not finished after `timeout` seconds.
         RuntimeError: a process failed; the message ends with the last line that it printed.
 
     Example:
-        >>> report = run_ranks(2)
-        >>> for rule in report.rules:
-        ...     print(f"÷ {rule.rule:10} {rule.ratio:.3f} of the mean per {rule.per}")
-        ÷ G²         0.750 of the mean per sequence
-        ÷ B·G        1.000 of the mean per sequence
-        ÷ own tokens 1.021 of the mean per token
-        ÷ tokens     0.500 of the mean per token
-        ÷ tokens/W   1.000 of the mean per token
+        >>> [f"{rule.ratio:.3f} of the mean per {rule.per}" for rule in run_ranks(2).rules[:2]]
+        ['0.750 of the mean per sequence', '1.000 of the mean per sequence']
     """
     check_count("ranks", ranks, NEEDS_TWO_RANKS, least=2)
     check_positive("timeout", timeout, "it is the number of seconds to wait for the processes")
+    # Without torchrun's variables: torchrun may have started this process too.
+    kept = {name: os.environ[name] for name in os.environ if not name.startswith("TORCHELASTIC_")}
     # A process that is killed does not delete its temporary files, so they are kept in a folder
     # that is deleted here.
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +72,7 @@ def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-            env=_environment(folder),
+            env={**kept, "PYTHONIOENCODING": "utf-8", "TMPDIR": folder},
             start_new_session=True,  # a process group of its own, which can be killed as a whole
         )
         try:
@@ -99,16 +88,10 @@ def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
     if process.returncode:
         reason = errors.strip().rpartition("\n")[2] or f"exit status {process.returncode}"
         raise RuntimeError(f"the step could not be run on {ranks} ranks: {reason}")
-    return _read_report(output)
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """This process's variables, without those by which torchrun makes a process one of its ranks:
-    this process may itself have been started by torchrun."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")
-    }
-    return {**kept, "PYTHONIOENCODING": "utf-8", "TMPDIR": folder}
+    # Gloo may have added lines of its own to what rank 0 has printed.
+    content = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    rules = tuple(RankedRule(**rule) for rule in content["rules"])
+    return RankReport(**{**content, "tokens": tuple(content["tokens"]), "rules": rules})
 
 
 def _kill_all(process: subprocess.Popen[str]) -> None:
@@ -119,10 +102,3 @@ def _kill_all(process: subprocess.Popen[str]) -> None:
     else:  # Windows
         process.kill()
     process.communicate()  # returns when all of them have closed their output
-
-
-def _read_report(output: str) -> RankReport:
-    """The report from the output of rank 0, to which gloo may have added lines of its own."""
-    content = json.loads(output[output.index("{") : output.rindex("}") + 1])
-    rules = tuple(RankedRule(**rule) for rule in content["rules"])
-    return RankReport(**{**content, "tokens": tuple(content["tokens"]), "rules": rules})

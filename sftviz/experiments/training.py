@@ -1,16 +1,11 @@
-"""A training loop around the step: checked data, a record of every window, and resuming.
-
-For each window the loop clears the gradients, runs G microbatches and steps the optimizer. Training
-that was interrupted goes on where it stopped, and ends with the same weights.
-"""
+"""A training loop around the step: checked data, a record of every window, and resuming."""
 
 import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -45,37 +40,25 @@ def prepare(
         pad_id: fills up the rows to the length of the longest.
         context_length: the largest number of positions that the model reads.
         vocab_size: V; token ids are 0 to V − 1.
-        mask_prompt: whether prompt tokens are left out of the loss. False trains the model to
-            predict prompts as well.
-
-    Returns:
-        One row for each conversation, with S positions: one fewer than the longest row has tokens.
+        mask_prompt: False: the model is trained to predict prompts as well.
 
     Raises:
-        TypeError, ValueError: a number is not a count, or a row cannot be trained on: it is empty,
-            is longer than the context, or has a token id that is not in the vocabulary. The message
-            names the row and the position.
+        TypeError, ValueError: a number is not a count, or a row is empty, too long, or has an
+            unknown token id. The message names the row and the position.
 
     Example:
         >>> data = prepare([[("prompt", [5, 6]), ("response", [7])]], 0, 8, vocab_size=10)
         >>> data.tokens.labels, data.loss_mask
         (tensor([[6, 7]]), tensor([[False,  True]]))
-        >>> prepare([[("prompt", [5, 60]), ("response", [7])]], 0, 8, vocab_size=10)
-        Traceback (most recent call last):
-        ValueError: row 0, position 1: a token id must be from 0 to 9, got 60: use the model's own \
-tokenizer.
     """
     check_count("context_length", context_length, "it is the number of positions of the model")
     check_count("vocab_size", vocab_size, "it is the number of tokens that the model knows")
-    build = partial(
-        build_token_batch, pad_id=pad_id, context_length=context_length, vocab_size=vocab_size
-    )
-    tokens = build(conversations)
+    tokens = build_token_batch(conversations, pad_id, context_length, vocab_size=vocab_size)
     if mask_prompt:
         return TrainingData(tokens, tokens.response_mask)
-    rows = [[token_id for _, ids in turns for token_id in ids] for turns in conversations]
-    unmasked = build([[("prompt", ids[:1]), ("response", ids[1:])] for ids in rows])
-    return TrainingData(tokens, unmasked.response_mask)
+    lengths = [sum(len(ids) for _, ids in turns) - 1 for turns in conversations]
+    positions = torch.arange(tokens.labels.shape[1])  # (S,)
+    return TrainingData(tokens, positions < torch.tensor(lengths)[:, None])
 
 
 @dataclass(frozen=True)
@@ -89,100 +72,58 @@ class Window:
     grad_norm: float  # length of the accumulated gradient, before clipping
 
 
+@dataclass(eq=False, repr=False)
 class Trainer:
     """Train a model window by window, and record every window in `history`.
 
-    The trainer holds all the state of the training: after an interrupt, call `run` again and it
-    trains the windows that are missing. For a model without dropout the final weights are then
-    equal, bit for bit, to those of a training without an interrupt.
-
-    Args:
-        model: a causal model, from (B, S) token ids to (B, S, V) logits.
-        optimizer: of the model's parameters.
-        data: from `prepare`.
-        microbatch_size: B, the rows of a microbatch.
-        gradient_accumulation_steps: G, the microbatches of a window.
-        normalize_constant: divides the masked sum, in addition to G². With B / G the gradient is
-            that of the mean over the window's sequences.
-        max_grad_norm: a longer gradient is scaled to this length; infinity clips nothing.
-        seed: of the order in which the rows are visited, at least 0.
+    It holds all the state: after an interrupt, call `run` again to train the windows that are
+    missing. Without dropout, the final weights are then those of a training without an interrupt.
 
     Raises:
         TypeError, ValueError: a number is of the wrong type or out of range.
 
     Example:
-        >>> from torch import nn
-        >>> model = nn.Sequential(nn.Embedding(10, 10))  # a bigram model
+        >>> model = nn.Embedding(10, 10)  # a bigram model
         >>> data = prepare([[("prompt", [5]), ("response", [6, 7])]], 0, 8, vocab_size=10)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> trainer = Trainer(
-        ...     model, optimizer, data, microbatch_size=2, gradient_accumulation_steps=3
-        ... )
-        >>> [window.number for window in trainer.run(until=2)]
-        [1, 2]
-        >>> len(trainer.history)
-        2
+        >>> sizes = {"microbatch_size": 2, "gradient_accumulation_steps": 3}
+        >>> trainer = Trainer(model, optimizer, data, **sizes)
+        >>> [window.number for window in (*trainer.run(until=2), *trainer.run(until=3))]
+        [1, 2, 3]
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        data: TrainingData,
-        *,
-        microbatch_size: int,
-        gradient_accumulation_steps: int,
-        normalize_constant: float = 1.0,
-        max_grad_norm: float = math.inf,
-        seed: int = 0,
-    ) -> None:
-        check_count("microbatch_size", microbatch_size, "it is the number of rows of a microbatch")
-        check_count(
-            "gradient_accumulation_steps",
-            gradient_accumulation_steps,
-            "it counts the microbatches of one optimizer step",
-        )
-        check_constant(normalize_constant)
-        check_positive("max_grad_norm", max_grad_norm, "a longer gradient is scaled to this length")
-        check_count("seed", seed, "it seeds a random number generator", least=0)
-        self.model = model
-        self.optimizer = optimizer
-        self.data = data
-        self.microbatch_size = microbatch_size
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.normalize_constant = normalize_constant
-        self.max_grad_norm = max_grad_norm
-        self.seed = seed
-        self.history: list[Window] = []
+    model: nn.Module  # causal, from (B, S) token ids to (B, S, V) logits
+    optimizer: Optimizer  # of the model's parameters
+    data: TrainingData
+    _: KW_ONLY
+    microbatch_size: int  # B, the rows of a microbatch
+    gradient_accumulation_steps: int  # G, the microbatches of a window
+    normalize_constant: float = 1.0  # divides as G² does; B / G: mean over sequences
+    max_grad_norm: float = math.inf  # a longer gradient is scaled to this length
+    seed: int = 0  # of the order in which the rows are visited, at least 0
+    history: list[Window] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        for name, reason, least in (
+            ("microbatch_size", "it is the number of rows of a microbatch", 1),
+            ("gradient_accumulation_steps", "it counts the microbatches of one optimizer step", 1),
+            ("seed", "it seeds a random number generator", 0),
+        ):
+            check_count(name, getattr(self, name), reason, least)
+        check_constant(self.normalize_constant)
+        reason = "a longer gradient is scaled to this length"
+        check_positive("max_grad_norm", self.max_grad_norm, reason)
 
     def run(self, until: int) -> Iterator[Window]:
-        """Train until the history has `until` windows, and yield each new one.
+        """Train until the history has `until` windows, and yield each new one when asked for it.
 
         Args:
-            until: the number of windows in all, those of earlier calls included. If there are that
-                many already, nothing is trained.
-
-        Returns:
-            An iterator. Each window is trained when it is asked for.
+            until: the number of windows in all, those of earlier calls included.
 
         Raises:
             TypeError, ValueError: `until` is not an int of at least 0.
-            ValueError: a window has no token that counts in the loss. The weights are not changed
-                by this window, and its gradients are cleared.
+            ValueError: a window has no token that counts in the loss; it changes no weight.
             FloatingPointError: the gradient of a window is NaN or infinite; likewise.
-
-        Example:
-            >>> from torch import nn
-            >>> model = nn.Sequential(nn.Embedding(10, 10))  # a bigram model
-            >>> data = prepare([[("prompt", [5]), ("response", [6, 7])]], 0, 8, vocab_size=10)
-            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-            >>> trainer = Trainer(
-            ...     model, optimizer, data, microbatch_size=2, gradient_accumulation_steps=3
-            ... )
-            >>> [window.number for window in trainer.run(until=2)]
-            [1, 2]
-            >>> [window.number for window in trainer.run(until=3)]
-            [3]
         """
         check_count("until", until, "it is the number of windows in all", least=0)
         return self._run(until)
@@ -190,62 +131,53 @@ class Trainer:
     def _run(self, until: int) -> Iterator[Window]:
         self.model.train()
         while len(self.history) < until:
-            yield self._train_window(len(self.history) + 1)
-
-    def _train_window(self, number: int) -> Window:
-        # Also before the window: the gradient may be one that the caller has left.
-        self.optimizer.zero_grad(set_to_none=True)
-        try:
-            window = self._accumulate(number)
-            with _delay_interrupts():  # so that a step is in the history if it is in the weights
-                self.optimizer.step()
-                self.history.append(window)
-        finally:
-            self.optimizer.zero_grad(set_to_none=True)
-        return window
+            # Also before the window: the gradient may be one that the caller has left.
+            self.optimizer.zero_grad()
+            try:
+                window = self._accumulate(len(self.history) + 1)
+                with _delay_interrupts():  # so that a step is in the history if in the weights
+                    self.optimizer.step()
+                    self.history.append(window)
+            finally:
+                self.optimizer.zero_grad()
+            yield window
 
     def _accumulate(self, number: int) -> Window:
         """Accumulate and clip the gradient of one window; return what was measured."""
-        B, G = self.microbatch_size, self.gradient_accumulation_steps
+        B, G, c = self.microbatch_size, self.gradient_accumulation_steps, self.normalize_constant
         tokens, loss_mask = self.data.tokens, self.data.loss_mask
         window_rows = visiting_order(len(loss_mask), number, B * G, self.seed)
-        if not loss_mask[window_rows].any():
+        num_tokens = int(loss_mask[window_rows].sum())
+        if num_tokens == 0:
             raise ValueError(
                 f"window {number} has no token that counts in the loss, in {B * G} rows, so the "
                 "optimizer was not stepped: check the loss mask of the data."
             )
         scaled_loss = nll_sum = 0.0
-        num_tokens = num_response_tokens = 0
         for rows in window_rows.split(B):
-            log_probs = get_response_log_probs(
-                self.model, tokens.input_ids[rows], tokens.labels[rows]
-            )["log_probs"]  # (B, S)
-            loss, metadata = sft_microbatch_train_step(
-                log_probs, loss_mask[rows], G, self.normalize_constant
-            )
-            response_log_probs = log_probs.detach()[tokens.response_mask[rows]]
+            input_ids, labels = tokens.input_ids[rows], tokens.labels[rows]
+            log_probs = get_response_log_probs(self.model, input_ids, labels)["log_probs"]  # (B, S)
+            loss, _ = sft_microbatch_train_step(log_probs, loss_mask[rows], G, c)
             scaled_loss += loss.item()
-            num_tokens += metadata["num_tokens"]
-            nll_sum -= response_log_probs.sum().item()
-            num_response_tokens += response_log_probs.numel()
+            nll_sum -= log_probs.detach()[tokens.response_mask[rows]].sum().item()
         grad_norm = clip_grad_norm_(self.model.parameters(), self.max_grad_norm).item()
         if not math.isfinite(grad_norm):
             raise FloatingPointError(
                 f"the gradient of window {number} is {grad_norm}, so the optimizer was not "
                 "stepped: look for NaN in the data, or lower the learning rate."
             )
+        num_response_tokens = int(tokens.response_mask[window_rows].sum())
         nll = nll_sum / num_response_tokens if num_response_tokens else math.nan
         return Window(number, scaled_loss, nll, num_tokens, grad_norm)
 
 
 def visiting_order(num_rows: int, number: int, window_size: int, seed: int) -> Tensor:
-    """The rows of one window, (window_size,) int64.
+    """The rows of one window, (window_size,) int64: every row once before any is visited again.
 
-    The rows are shuffled once an epoch, and every row is visited once before any is visited again.
-    The result depends on the arguments alone, so that training can be resumed at any window.
+    It depends on the arguments alone, so training can be resumed at any window.
 
     Args:
-        num_rows: of the data.
+        num_rows: of the data, which is shuffled once an epoch.
         number: of the window, counted from 1.
         window_size: B·G, the rows of a window.
         seed: at least 0.
@@ -261,14 +193,12 @@ def visiting_order(num_rows: int, number: int, window_size: int, seed: int) -> T
     check_count("number", number, "windows are counted from 1")
     check_count("window_size", window_size, "it is the number of rows of a window")
     check_count("seed", seed, "it seeds a random number generator", least=0)
-    places = range((number - 1) * window_size, number * window_size)
-    epochs = range(places[0] // num_rows, places[-1] // num_rows + 1)
-    seeds = [(seed * 1_000_003 + epoch) % 2**63 for epoch in epochs]
-    shuffled = [
-        torch.randperm(num_rows, generator=torch.Generator().manual_seed(each)) for each in seeds
-    ]
-    first = places[0] - epochs[0] * num_rows
-    return torch.cat(shuffled)[first : first + window_size]
+    first = (number - 1) * window_size  # the window's first row, counted over all epochs
+    shuffled = []
+    for epoch in range(first // num_rows, (first + window_size - 1) // num_rows + 1):
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        shuffled.append(torch.randperm(num_rows, generator=generator))
+    return torch.cat(shuffled)[first % num_rows :][:window_size]
 
 
 @contextmanager

@@ -1,7 +1,4 @@
-"""A causal transformer that is small enough to train in seconds on a CPU.
-
-Its default sizes are those of the task in `dates`.
-"""
+"""A causal transformer that is small enough to train in seconds on a CPU."""
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +8,17 @@ from sftviz.validate import check_count
 
 
 class TinyTransformer(nn.Module):
-    """A causal language model of torch's own modules; 107,820 parameters with the default sizes.
-
-    It has no dropout: the same seed and the same data give the same model, also if training was
-    interrupted.
+    """A causal language model of torch's modules, without dropout; by default 107,820 parameters.
 
     Args:
         vocab_size: V.
-        context_length: the largest number of positions that it reads.
+        context_length: the largest number of positions that it reads; more raise ValueError.
         width: numbers in the vector of one token.
-        heads: attention heads of a block; they must divide the width.
+        heads: attention heads of a block.
         layers: blocks.
 
     Raises:
-        TypeError, ValueError: a size is not an int of at least 1, or the heads do not divide the
-            width.
+        TypeError, ValueError: a size is not an int of at least 1, or width % heads is not 0.
 
     Example:
         >>> model = TinyTransformer(vocab_size=10, context_length=8)
@@ -35,7 +28,7 @@ class TinyTransformer(nn.Module):
 
     def __init__(
         self,
-        vocab_size: int = len(VOCABULARY),
+        vocab_size: int = len(VOCABULARY),  # the default sizes are those of the task in `dates`
         context_length: int = CONTEXT_LENGTH,
         width: int = 64,
         heads: int = 4,
@@ -52,18 +45,11 @@ class TinyTransformer(nn.Module):
                 f"width must be a multiple of heads, got {width} and {heads}: each head has an "
                 "equal part of a token's vector."
             )
-        self.vocab_size = vocab_size
         self.context_length = context_length
         self.tokens = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(context_length, width)
         block = nn.TransformerEncoderLayer(
-            width,
-            heads,
-            dim_feedforward=4 * width,
-            dropout=0.0,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
+            width, heads, 4 * width, dropout=0, activation="gelu", batch_first=True, norm_first=True
         )
         # "Encoder" is torch's name for a stack of blocks; the mask in `forward` makes it causal.
         self.blocks = nn.TransformerEncoder(
@@ -72,13 +58,7 @@ class TinyTransformer(nn.Module):
         self.head = nn.Linear(width, vocab_size)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Logits (B, S, V) of the token that follows each of `input_ids` (B, S).
-
-        Padding must be on the right: later tokens do not change the logits of earlier ones.
-
-        Raises:
-            ValueError: S is larger than the context length.
-        """
+        """Logits (B, S, V) of the token after each of `input_ids` (B, S), padded on the right."""
         S = input_ids.shape[1]
         if self.context_length < S:
             raise ValueError(
