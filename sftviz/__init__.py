@@ -12,12 +12,7 @@ The modules beside this file are the subject: the step and what it works on. May
 
 from importlib import import_module
 
-from sftviz.accumulation import (
-    AccumulationTrace,
-    MicrobatchRecord,
-    accumulate,
-    full_batch_gradient,
-)
+from sftviz.accumulation import AccumulationTrace, MicrobatchRecord, accumulate, full_batch_gradient
 from sftviz.drawing.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, PRESETS, WORKED_EXAMPLE
 from sftviz.files import load_inputs
@@ -42,46 +37,18 @@ _LAZY = {
     "StepExplorer": "sftviz.explorers.step",
 }
 
+# fmt: off
 __all__ = [
-    "FIVE_WORDS",
-    "MISTAKEN_SCALINGS",
-    "PRESETS",
-    "SCALINGS",
-    "WORKED_EXAMPLE",
-    "AccumulationExplorer",
-    "AccumulationTrace",
-    "Drawing",
-    "LogitsExplorer",
-    "LogitsInputs",
-    "LogitsTrace",
-    "MicrobatchRecord",
-    "Scaling",
-    "Stage",
-    "StepExplorer",
-    "StepInputs",
-    "StepTrace",
-    "TokenBatch",
-    "accumulate",
-    "accumulation_flow",
-    "build_token_batch",
-    "compute_entropy",
-    "explain_step",
-    "full_batch_gradient",
-    "get_response_log_probs",
-    "gradient_formula",
-    "gradient_table",
-    "key_formula",
-    "load_inputs",
-    "logits_flow",
-    "masked_normalize",
-    "scaling_table",
-    "sft_microbatch_train_step",
-    "shift_view",
-    "step_flow",
-    "token_table",
-    "trace_logits",
-    "trace_step",
+    "FIVE_WORDS", "MISTAKEN_SCALINGS", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
+    "AccumulationExplorer", "AccumulationTrace", "Drawing", "LogitsExplorer", "LogitsInputs",
+    "LogitsTrace", "MicrobatchRecord", "Scaling", "Stage", "StepExplorer", "StepInputs",
+    "StepTrace", "TokenBatch", "accumulate", "accumulation_flow", "build_token_batch",
+    "compute_entropy", "explain_step", "full_batch_gradient", "get_response_log_probs",
+    "gradient_formula", "gradient_table", "key_formula", "load_inputs", "logits_flow",
+    "masked_normalize", "scaling_table", "sft_microbatch_train_step", "shift_view", "step_flow",
+    "token_table", "trace_logits", "trace_step",
 ]
+# fmt: on
 
 
 def __getattr__(name: str) -> object:

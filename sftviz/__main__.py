@@ -112,11 +112,9 @@ def _batch(arguments: argparse.Namespace) -> StepInputs:
         batch = replace(batch, policy_log_probs=log_probs, response_mask=None, tokens=None)
     if arguments.mask is not None:
         batch = replace(batch, response_mask=_rows("--mask", arguments.mask))
-    if arguments.gradient_accumulation_steps is not None:
-        batch = replace(batch, gradient_accumulation_steps=arguments.gradient_accumulation_steps)
-    if arguments.normalize_constant is not None:
-        batch = replace(batch, normalize_constant=arguments.normalize_constant)
-    return batch
+    names = ("gradient_accumulation_steps", "normalize_constant")
+    given = {name: getattr(arguments, name) for name in names}
+    return replace(batch, **{name: value for name, value in given.items() if value is not None})
 
 
 def _rows(option: str, text: str) -> torch.Tensor:

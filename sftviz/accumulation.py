@@ -1,8 +1,7 @@
 """The gradient of a window of G microbatches under a scaling rule, and of the full batch.
 
-Every rule is run: each microbatch goes through a model and `backward()`, and `.grad` is recorded
-after it. For comparison, the gradient of the same rows as one batch is computed in one backward
-pass: accumulation should give the same. Needs torch alone.
+Every rule is run: after each `backward()`, `.grad` is recorded. For comparison, the gradient of the
+same rows as one batch is computed: accumulation should give the same. Needs torch alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -251,14 +250,11 @@ def _one_batch(microbatches: Sequence[TokenBatch]) -> TokenBatch:
     """All rows as one batch, shorter ones padded with token 0, which is masked."""
     S = max(batch.labels.shape[1] for batch in microbatches)
 
-    def stacked(tensors: Sequence[Tensor]) -> Tensor:
+    def stacked(field: str) -> Tensor:
+        tensors = [getattr(batch, field) for batch in microbatches]
         return torch.cat([pad(tensor, (0, S - tensor.shape[1])) for tensor in tensors])
 
-    return TokenBatch(
-        input_ids=stacked([batch.input_ids for batch in microbatches]),
-        labels=stacked([batch.labels for batch in microbatches]),
-        response_mask=stacked([batch.response_mask for batch in microbatches]),
-    )
+    return TokenBatch(stacked("input_ids"), stacked("labels"), stacked("response_mask"))
 
 
 def _check_window(microbatches: Sequence[TokenBatch]) -> int:

@@ -8,7 +8,7 @@ from sftviz.logits import LogitsInputs
 NAN = float("nan")
 
 WORKED_EXAMPLE = StepInputs(
-    policy_log_probs=torch.tensor([[-0.5, -0.3, -0.8, -0.2], [-0.4, -0.6, -0.3, -0.5]]),
+    policy_log_probs=[[-0.5, -0.3, -0.8, -0.2], [-0.4, -0.6, -0.3, -0.5]],
     response_mask=torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]]),
     gradient_accumulation_steps=2,
     # "Why?" is a turn of the user, between two turns of the model: the one masked token.
@@ -18,9 +18,11 @@ WORKED_EXAMPLE = StepInputs(
 PRESETS = {
     "worked example": WORKED_EXAMPLE,
     "B = 3, G = 4": StepInputs(
-        policy_log_probs=torch.tensor(
-            [[-1.2, -0.4, -0.1, -0.7], [-2.1, -0.9, -0.3, -0.2], [-0.6, -1.5, -0.8, -0.4]]
-        ),
+        policy_log_probs=[
+            [-1.2, -0.4, -0.1, -0.7],
+            [-2.1, -0.9, -0.3, -0.2],
+            [-0.6, -1.5, -0.8, -0.4],
+        ],
         response_mask=torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 0]]),
         gradient_accumulation_steps=4,
         tokens=(
@@ -30,9 +32,10 @@ PRESETS = {
         ),
     ),
     "long prompt": StepInputs(
-        policy_log_probs=torch.tensor(
-            [[-3.2, -1.1, -2.4, -0.6, -1.9, -0.3, -0.1], [-2.8, -0.7, -3.1, -1.4, -0.9, -0.2, -0.4]]
-        ),
+        policy_log_probs=[
+            [-3.2, -1.1, -2.4, -0.6, -1.9, -0.3, -0.1],
+            [-2.8, -0.7, -3.1, -1.4, -0.9, -0.2, -0.4],
+        ],
         response_mask=torch.tensor([[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1]]),
         gradient_accumulation_steps=2,
         tokens=(
@@ -41,26 +44,24 @@ PRESETS = {
         ),
     ),
     "padding": StepInputs(
-        policy_log_probs=torch.tensor(
-            [[-0.9, -0.2, -0.5, -0.1, -0.3], [-1.4, -0.6, -9.2, -9.2, -9.2]]
-        ),
+        policy_log_probs=[[-0.9, -0.2, -0.5, -0.1, -0.3], [-1.4, -0.6, -9.2, -9.2, -9.2]],
         response_mask=torch.tensor([[0, 1, 1, 1, 1], [0, 1, 0, 0, 0]]),
         gradient_accumulation_steps=2,
         tokens=(("Hi", "How", "are", "you", "?"), ("Bye", "!", "<pad>", "<pad>", "<pad>")),
     ),
     "several turns": StepInputs(
-        policy_log_probs=torch.tensor([[-1.1, -0.4, -0.2, -2.3, -1.7, -0.5, -0.3]]),
+        policy_log_probs=[[-1.1, -0.4, -0.2, -2.3, -1.7, -0.5, -0.3]],
         response_mask=torch.tensor([[0, 1, 1, 0, 0, 1, 1]]),
         gradient_accumulation_steps=2,
         tokens=(("Hi", "Hello", "!", "Who", "?", "Me", "."),),
     ),
     "all masked": StepInputs(
-        policy_log_probs=torch.tensor([[-0.5, -0.3, -0.8], [-0.4, -0.6, -0.3]]),
+        policy_log_probs=[[-0.5, -0.3, -0.8], [-0.4, -0.6, -0.3]],
         response_mask=torch.zeros(2, 3),
         gradient_accumulation_steps=2,
     ),
     "NaN under the mask": StepInputs(
-        policy_log_probs=torch.tensor([[NAN, -0.3, -0.8], [-0.4, NAN, -float("inf")]]),
+        policy_log_probs=[[NAN, -0.3, -0.8], [-0.4, NAN, -float("inf")]],
         response_mask=torch.tensor([[0, 1, 1], [1, 0, 0]]),
         gradient_accumulation_steps=2,
     ),
@@ -70,14 +71,12 @@ PRESETS = {
 FIVE_WORDS = LogitsInputs(
     logits=torch.tensor(
         [
-            [
-                [0.1, 2.0, 0.3, -0.5, 1.2],
-                [-1.0, 0.2, 2.5, 0.4, 0.1],
-                [0.5, -0.8, 0.3, 1.0, 0.6],
-                [1.5, 0.0, -0.4, 0.2, 1.1],
-            ]
+            [0.1, 2.0, 0.3, -0.5, 1.2],
+            [-1.0, 0.2, 2.5, 0.4, 0.1],
+            [0.5, -0.8, 0.3, 1.0, 0.6],
+            [1.5, 0.0, -0.4, 0.2, 1.1],
         ]
-    ),
+    )[None],
     labels=torch.tensor([[1, 2, 3, 4]]),
     response_mask=torch.tensor([[0, 1, 1, 1]]),
     gradient_accumulation_steps=2,

@@ -46,12 +46,8 @@ class StepInputs:
 
     def trace(self) -> StepTrace:
         """Run the step on these arguments."""
-        return trace_step(
-            self.policy_log_probs,
-            self.response_mask,
-            self.gradient_accumulation_steps,
-            self.normalize_constant,
-        )
+        scalars = self.gradient_accumulation_steps, self.normalize_constant
+        return trace_step(self.policy_log_probs, self.response_mask, *scalars)
 
 
 def matrix(name: str, rows: Tensor | Sequence[Sequence[float]]) -> Tensor:

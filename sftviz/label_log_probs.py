@@ -5,14 +5,12 @@ It computes what these two lines compute:
     log_probs = torch.log_softmax(logits, -1)                            # (N, V)
     label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1))[:, 0]   # (N,)
 
-The logits of a language model are its largest tensor by far: (B, S, V), with V in the tens of
-thousands. In the two lines, log_softmax keeps an output of that size for its backward pass, and
-gather makes a gradient of that size before the one that is returned: three times the memory of the
-logits. Here only the logits are kept, and per row its maximum and the sum of its exponentials. The
-backward pass fills the one buffer that it returns. Both passes work on a few rows at a time, so
-intermediate results are still in the processor's cache. Exponentials are computed twice, which is
-faster all the same, because most of the time goes into moving memory. `benchmarks/log_probs.py`
-measures it. Needs torch alone.
+There, log_softmax keeps an output as large as the logits for its backward pass, and gather makes a
+gradient as large before the one that is returned: three times the memory of the logits, which are
+the largest tensor of a language model. Here the logits are kept, and per row its maximum and the
+sum of its exponentials. Both passes work on a few rows at a time, so intermediate results are still
+in the processor's cache. Exponentials are computed twice, which is faster all the same: most of the
+time goes into moving memory. `benchmarks/log_probs.py` measures it. Needs torch alone.
 """
 
 from collections.abc import Iterator

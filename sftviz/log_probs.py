@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sftviz.label_log_probs import IGNORE_INDEX, LabelLogProbs, block_rows, wide
-from sftviz.validate import check_ids, check_range, check_tensor
+from sftviz.validate import check_floating, check_ids, check_range
 
 
 def compute_entropy(logits: Tensor) -> Tensor:
@@ -19,8 +19,7 @@ def compute_entropy(logits: Tensor) -> Tensor:
         logits: (..., V) floating point. −inf is a probability of 0.
 
     Returns:
-        (...), at least float32: 0 if one entry has the probability 1, ln V if all have the same.
-        Differentiable.
+        (...), at least float32, differentiable: 0 if one entry is certain, ln V if all are equal.
 
     Raises:
         TypeError, ValueError: not a floating point tensor, or without a last dimension.
@@ -29,11 +28,7 @@ def compute_entropy(logits: Tensor) -> Tensor:
         >>> compute_entropy(torch.tensor([[0.0, 0.0, 0.0, 0.0], [1000.0, 0.0, 0.0, 0.0]]))
         tensor([1.3863, 0.0000])
     """
-    check_tensor("logits", logits)
-    if not logits.is_floating_point():
-        raise TypeError(
-            f"logits must be floating point, got {logits.dtype}: pass the model's output."
-        )
+    check_floating("logits", logits, "pass the model's output")
     if logits.ndim == 0 or logits.numel() == 0:
         raise ValueError(
             f"logits must have shape (..., V), got {tuple(logits.shape)}: "
@@ -130,8 +125,9 @@ def _entropy(logits: Tensor) -> Tensor:
 
 
 def _check_logits(logits: object, input_ids: Tensor) -> None:
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        came = logits.dtype if isinstance(logits, Tensor) else "neither"
+    is_tensor = isinstance(logits, Tensor)
+    if not is_tensor or not logits.is_floating_point():
+        came = logits.dtype if is_tensor else "neither"
         raise TypeError(
             f"the model must return floating point logits, or an object with .logits, got {came}: "
             "wrap it in a function that does."

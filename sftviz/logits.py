@@ -14,9 +14,8 @@ from sftviz.validate import check_inputs, check_logits, check_vocabulary
 class LogitsTrace:
     """One run of the step, from the logits on, with the gradients at both ends.
 
-    `step.grad` is the gradient at the log-probs, the same number at all response tokens.
-    `logits_grad` is the gradient at the logits, (softmax − one-hot) times that number: it becomes
-    smaller as the probability of the label grows. Both were computed by autograd.
+    The gradient at the log-probs is the same number at all response tokens. The gradient at the
+    logits, (softmax − one-hot) times that number, fades as the label becomes more probable.
     """
 
     logits: Tensor  # (B, S, V)
@@ -48,12 +47,8 @@ class LogitsInputs:
         check_logits(self.logits, self.labels)
         if self.response_mask is None:
             object.__setattr__(self, "response_mask", torch.ones_like(self.labels))
-        check_inputs(
-            self.logits[..., 0],
-            self.response_mask,
-            self.gradient_accumulation_steps,
-            self.normalize_constant,
-        )
+        scalars = self.gradient_accumulation_steps, self.normalize_constant
+        check_inputs(self.logits[..., 0], self.response_mask, *scalars)
         check_vocabulary(self.vocabulary, self.logits.shape[2])
         for name in ("logits", "labels", "response_mask"):
             object.__setattr__(self, name, getattr(self, name).detach().clone())
@@ -62,13 +57,8 @@ class LogitsInputs:
 
     def trace(self) -> LogitsTrace:
         """Run the step on these arguments."""
-        return trace_logits(
-            self.logits,
-            self.labels,
-            self.response_mask,
-            self.gradient_accumulation_steps,
-            self.normalize_constant,
-        )
+        scalars = self.gradient_accumulation_steps, self.normalize_constant
+        return trace_logits(self.logits, self.labels, self.response_mask, *scalars)
 
 
 def trace_logits(

@@ -63,11 +63,7 @@ TOKEN_MEAN = Scaling(
 
 SCALINGS = (
     Scaling("none", "not divided: the sum over the window, which grows with G", lambda n: 1),
-    Scaling(
-        "G",
-        "divided by G: the mean over microbatches of their sums, B times the mean over sequences",
-        lambda n: n.G,
-    ),
+    Scaling("G", "divided by G: B times the mean over sequences", lambda n: n.G),
     STEP,
     SEQUENCE_MEAN,
     TOKEN_MEAN,

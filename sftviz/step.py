@@ -145,12 +145,8 @@ class StepTrace:
             >>> trace.rerun(4).grad
             tensor([[-0.0625]])
         """
-        return trace_step(
-            self.policy_log_probs,
-            self.response_mask,
-            gradient_accumulation_steps,
-            self.normalize_constant,
-        )
+        G, c = gradient_accumulation_steps, self.normalize_constant
+        return trace_step(self.policy_log_probs, self.response_mask, G, c)
 
 
 def trace_step(

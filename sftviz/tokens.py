@@ -13,6 +13,7 @@ from torch import Tensor
 from sftviz.validate import check_count
 
 Turn = tuple[str, Sequence[int]]
+FlatRow = tuple[list[int], list[bool]]  # token ids, and whether each is in a response
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +73,12 @@ def build_token_batch(
         ...     ],
         ...     pad_id=0,
         ... )
-        >>> batch.input_ids
-        tensor([[1, 2, 3],
-                [1, 0, 0]])
-        >>> batch.labels
-        tensor([[2, 3, 4],
-                [5, 0, 0]])
-        >>> batch.response_mask.int()
-        tensor([[0, 1, 1],
-                [1, 0, 0]], dtype=torch.int32)
+        >>> batch.input_ids.tolist()
+        [[1, 2, 3], [1, 0, 0]]
+        >>> batch.labels.tolist()
+        [[2, 3, 4], [5, 0, 0]]
+        >>> batch.response_mask.int().tolist()
+        [[0, 1, 1], [1, 0, 0]]
     """
     if context_length is not None:
         check_count("context_length", context_length, "it is the number of positions of the model")
@@ -91,7 +89,7 @@ def build_token_batch(
     if not rows:
         raise ValueError("conversations is empty: give at least one conversation.")
     if context_length is not None:
-        rows = [_fit(row, *flat, context_length, truncate) for row, flat in enumerate(rows)]
+        rows = [_fit(row, flat, context_length, truncate) for row, flat in enumerate(rows)]
     S = max(len(token_ids) for token_ids, _ in rows) - 1
 
     def padded(row: list, filler: object) -> list:
@@ -105,7 +103,7 @@ def build_token_batch(
     )
 
 
-def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> tuple[list[int], list[bool]]:
+def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> FlatRow:
     """All token ids of a conversation, and beside each whether it belongs to a response."""
     token_ids: list[int] = []
     in_response: list[bool] = []
@@ -142,14 +140,9 @@ def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> tuple[list
     return token_ids, in_response
 
 
-def _fit(
-    row: int,
-    token_ids: list[int],
-    in_response: list[bool],
-    context_length: int,
-    truncate: bool,
-) -> tuple[list[int], list[bool]]:
+def _fit(row: int, flat: FlatRow, context_length: int, truncate: bool) -> FlatRow:
     """A row of at most context_length positions; a longer one is cut, or an error is raised."""
+    token_ids, in_response = flat
     room = context_length + 1  # the last token is only a label
     if len(token_ids) <= room:
         return token_ids, in_response

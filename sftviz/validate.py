@@ -22,12 +22,8 @@ def check_inputs(
     normalize_constant: float,
 ) -> Tensor:
     """Check the arguments of the step; return the mask as booleans, (B, S)."""
-    check_tensor("policy_log_probs", policy_log_probs)
-    if not policy_log_probs.is_floating_point():
-        raise TypeError(
-            f"policy_log_probs must be floating point, got {policy_log_probs.dtype}: "
-            "pass log-probabilities, for example log_softmax(logits), not token ids."
-        )
+    hint = "pass log-probabilities, for example log_softmax(logits), not token ids"
+    check_floating("policy_log_probs", policy_log_probs, hint)
     if policy_log_probs.ndim != 2:
         raise ValueError(
             f"policy_log_probs must have shape (B, S), got {_shape(policy_log_probs)}: "
@@ -136,6 +132,13 @@ def check_tensor(name: str, value: object) -> None:
             f"{name} must be a torch.Tensor, got {type(value).__name__}: "
             f"wrap it in torch.tensor(...)."
         )
+
+
+def check_floating(name: str, value: object, hint: str) -> None:
+    """Check that a value is a floating point tensor."""
+    check_tensor(name, value)
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: {hint}.")
 
 
 def check_ids(name: str, ids: Tensor) -> None:

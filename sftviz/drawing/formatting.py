@@ -65,8 +65,7 @@ def token_label(token: str, width: int) -> str:
 def graphemes(text: str) -> Iterator[str]:
     """Split a text into pieces that each take cells of their own, where it may be cut.
 
-    A grapheme without a width stays with its neighbour: a Myanmar vowel sign makes the letter
-    before it wider, an isolate begins before the first letter.
+    A grapheme without a width, such as a Myanmar vowel sign, stays with its neighbour.
 
     >>> list(graphemes("a\u0301日")) == ["a\u0301", "日"]
     True

@@ -2,8 +2,7 @@
 
 A tone is a meaning, such as "masked" or "gradient". Colours are named only here. Every ink has a
 contrast of at least 4.5 : 1 against its own fill and against the background, every edge of a
-value's frame 3 : 1 against the background. No meaning depends on colour alone: masked values are
-also hatched, and in text they are between `░` and `░`. Needs the standard library alone.
+value's frame 3 : 1. No meaning depends on colour alone: masked values are hatched, `░` in text.
 """
 
 from dataclasses import dataclass
@@ -30,39 +29,31 @@ class Tone:
     flanks: str = "[]"
 
 
+def _tone(light: str, dark: str, flanks: str = "[]") -> Tone:
+    """A tone from its ink, fill and edge in light and in dark; `-` is none."""
+    paints = [Paint(*colours.replace("-", "none").split()) for colours in (light, dark)]
+    return Tone(*paints, flanks)
+
+
 TONES = {
-    "ink": Tone(Paint("#1f2937", "none", "none"), Paint("#e6e8eb", "none", "none")),
-    "title": Tone(Paint("#111827", "none", "none"), Paint("#f4f5f7", "none", "none")),
-    "muted": Tone(Paint("#596273", "none", "#8791a0"), Paint("#a8b0bd", "none", "#7d8797")),
-    "code": Tone(Paint("#596273", "none", "none"), Paint("#a8b0bd", "none", "none")),
-    "card": Tone(Paint("#1f2937", "#ffffff", "#d8dee6"), Paint("#e6e8eb", "#1b1f25", "#3a424e")),
-    "badge": Tone(
-        Paint("#ffffff", "#1f2937", "#1f2937"), Paint("#111827", "#dfe3e8", "#dfe3e8"), "()"
-    ),
-    "entry": Tone(
-        Paint("#1f2937", "#ffffff", "#858f9d"), Paint("#e6e8eb", "#1b1f25", "#78828f"), "  "
-    ),
-    "response": Tone(
-        Paint("#0a559b", "#e1effb", "#3a80bf"), Paint("#b9dcfb", "#12314d", "#5b9fd8")
-    ),
-    "masked": Tone(
-        Paint("#596273", "#f3f4f6", "#858f9d"), Paint("#a8b0bd", "#22272e", "#78828f"), "░░"
-    ),
-    "knob": Tone(Paint("#08693f", "#dff4e8", "#2b9567"), Paint("#a5e6c6", "#11392a", "#4fb98a")),
-    "masked_sum": Tone(
-        Paint("#5a2fae", "#eee8fb", "#8468cb"), Paint("#d6c8fb", "#2f2352", "#9d85de")
-    ),
-    "loss": Tone(Paint("#824a00", "#fdf0d3", "#b0770f"), Paint("#f6d693", "#3f2e0c", "#c9983a")),
-    "scaled_loss": Tone(
-        Paint("#9c2f0c", "#fde6dc", "#d2602c"), Paint("#fbc2a8", "#482012", "#dd7a4d")
-    ),
-    "gradient": Tone(
-        Paint("#951a6f", "#fbe5f3", "#c24a9b"), Paint("#f7bfe2", "#461a39", "#d673b5")
-    ),
-    "ground": Tone(Paint("none", "#f6f8fa", "none"), Paint("none", "#14171b", "none")),
-    "hatch": Tone(Paint("none", "none", "#ccd2da"), Paint("none", "none", "#3d4550")),
+    "ink": _tone("#1f2937 - -", "#e6e8eb - -"),
+    "title": _tone("#111827 - -", "#f4f5f7 - -"),
+    "muted": _tone("#596273 - #8791a0", "#a8b0bd - #7d8797"),
+    "code": _tone("#596273 - -", "#a8b0bd - -"),
+    "card": _tone("#1f2937 #ffffff #d8dee6", "#e6e8eb #1b1f25 #3a424e"),
+    "badge": _tone("#ffffff #1f2937 #1f2937", "#111827 #dfe3e8 #dfe3e8", "()"),
+    "entry": _tone("#1f2937 #ffffff #858f9d", "#e6e8eb #1b1f25 #78828f", "  "),
+    "response": _tone("#0a559b #e1effb #3a80bf", "#b9dcfb #12314d #5b9fd8"),
+    "masked": _tone("#596273 #f3f4f6 #858f9d", "#a8b0bd #22272e #78828f", "░░"),
+    "knob": _tone("#08693f #dff4e8 #2b9567", "#a5e6c6 #11392a #4fb98a"),
+    "masked_sum": _tone("#5a2fae #eee8fb #8468cb", "#d6c8fb #2f2352 #9d85de"),
+    "loss": _tone("#824a00 #fdf0d3 #b0770f", "#f6d693 #3f2e0c #c9983a"),
+    "scaled_loss": _tone("#9c2f0c #fde6dc #d2602c", "#fbc2a8 #482012 #dd7a4d"),
+    "gradient": _tone("#951a6f #fbe5f3 #c24a9b", "#f7bfe2 #461a39 #d673b5"),
+    "ground": _tone("- #f6f8fa -", "- #14171b -"),
+    "hatch": _tone("- - #ccd2da", "- - #3d4550"),
     # A value that has just changed in a live drawing. Last, so that it overrides the other tones.
-    "lit": Tone(Paint("#8a4b00", "#ffe066", "#a67c00"), Paint("#ffd43b", "#5c4800", "#c9a227")),
+    "lit": _tone("#8a4b00 #ffe066 #a67c00", "#ffd43b #5c4800 #c9a227"),
 }
 # The front end's own colours, for a live drawing.
 _FRONT_END = {

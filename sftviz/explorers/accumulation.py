@@ -1,6 +1,7 @@
 """A window of microbatches as a timeline: what is in `.grad` at every moment."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import ipywidgets
 import torch
@@ -11,30 +12,24 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.explorers.base import Explorer, Field
-from sftviz.explorers.controls import STYLE, count_slider, show_count
+from sftviz.explorers.controls import SPACED, STYLE, checkbox, count_slider, show_count
 from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS
 from sftviz.views.accumulation import accumulation_flow, readings
 
 _VOCABULARY = 4  # the gradient of the model is then a small table
-_NARROW = {"width": "max-content", "margin": "2px 12px 2px 2px"}
 _NAMES = [rule.name for rule in (*SCALINGS, *MISTAKEN_SCALINGS)]
 
 
 @dataclass(frozen=True)
 class WindowSetting:
-    """The window of an `AccumulationExplorer`, and the mistakes that are made with it.
-
-    It has G microbatches of B rows. With a larger `unevenness` their lengths differ more. With
-    `ran_out` the last microbatch is missing, as at the end of the data. With `forgot_zero_grad`,
-    `.grad` begins with what the same window left in it the time before.
-    """
+    """The window of an `AccumulationExplorer`, and the mistakes that are made with it."""
 
     scaling: str = "G²"
     B: int = 4
     G: int = 2
-    unevenness: float = 1.0
-    ran_out: bool = False
-    forgot_zero_grad: bool = False
+    unevenness: float = 1.0  # how much the lengths of the rows differ, from 0 to 1
+    ran_out: bool = False  # the last microbatch is missing, as at the end of the data
+    forgot_zero_grad: bool = False  # .grad begins with the gradient of the window before
 
     @property
     def moments(self) -> int:
@@ -47,14 +42,8 @@ class WindowSetting:
         window = make_window(self.B, self.G, unevenness=self.unevenness, vocab_size=_VOCABULARY)
         if self.ran_out:
             window = window[:-1]
-        leftover = None
-        if self.forgot_zero_grad:
-            leftover = accumulate(
-                model, window, self.scaling, gradient_accumulation_steps=self.G
-            ).grad
-        return accumulate(
-            model, window, self.scaling, gradient_accumulation_steps=self.G, leftover=leftover
-        )
+        run = partial(accumulate, model, window, self.scaling, gradient_accumulation_steps=self.G)
+        return run(leftover=run().grad if self.forgot_zero_grad else None)
 
 
 class AccumulationExplorer(Explorer):
@@ -97,19 +86,15 @@ class AccumulationExplorer(Explorer):
                 "play": play,
                 "reached": moments,
                 "scaling": ipywidgets.Dropdown(
-                    options=_NAMES, description="divided by", style=STYLE, layout=_NARROW
+                    options=_NAMES, description="divided by", style=STYLE, layout=SPACED
                 ),
                 "B": count_slider("B", "rows of a microbatch", most=8),
                 "G": count_slider("G", "gradient_accumulation_steps", least=2, most=8),
                 "unevenness": ipywidgets.FloatSlider(
                     max=1.0, step=0.25, description="unevenness", style=STYLE
                 ),
-                "ran_out": ipywidgets.Checkbox(
-                    description="the data ran out", indent=False, layout=_NARROW
-                ),
-                "forgot_zero_grad": ipywidgets.Checkbox(
-                    description="forgot zero_grad()", indent=False, layout=_NARROW
-                ),
+                "ran_out": checkbox("the data ran out"),
+                "forgot_zero_grad": checkbox("forgot zero_grad()"),
             }
         )
 

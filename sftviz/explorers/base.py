@@ -230,7 +230,7 @@ class Explorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Close this explorer and every widget that belongs to it."""
-        for widget in _parts_of(self, set()):
+        for widget in _parts_of(self, []):
             ipywidgets.Widget.close(widget)
 
     def _picture(self, state: object, trace: object, selected: tuple[int, ...]) -> tuple:
@@ -317,14 +317,12 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _parts_of(widget: ipywidgets.Widget, seen: set[int]) -> Iterator[ipywidgets.Widget]:
+def _parts_of(widget: ipywidgets.Widget, seen: list[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
     """A widget and all widgets that it consists of: children, layouts, styles, links."""
-    if id(widget) in seen:
-        return
-    seen.add(id(widget))
-    owned = [*widget._trait_values.values(), getattr(widget, "_links", ())]
-    for value in owned:
-        for part in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(part, ipywidgets.Widget):
-                yield from _parts_of(part, seen)
-    yield widget
+    if widget not in seen:
+        seen.append(widget)
+        for value in (*widget._trait_values.values(), getattr(widget, "_links", ())):
+            for part in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(part, ipywidgets.Widget):
+                    _parts_of(part, seen)
+    return seen

@@ -8,6 +8,7 @@ import ipywidgets
 LARGEST = sys.float_info.max
 STYLE = {"description_width": "initial"}
 NARROW = {"width": "max-content", "max_width": "100%"}
+SPACED = NARROW | {"margin": "2px 12px 2px 2px"}
 
 
 def count_slider(name: str, quantity: str, least: int = 1, most: int = 16) -> ipywidgets.IntSlider:
@@ -21,6 +22,11 @@ def show_count(slider: ipywidgets.IntSlider, count: int) -> None:
     """Move a slider to a count; its range grows if necessary."""
     slider.max = max(slider.max, count)
     slider.value = count
+
+
+def checkbox(label: str) -> ipywidgets.Checkbox:
+    """A checkbox that is no wider than its label."""
+    return ipywidgets.Checkbox(description=label, indent=False, layout=SPACED)
 
 
 def number_box(quantity: str) -> ipywidgets.BoundedFloatText:

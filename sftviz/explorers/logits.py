@@ -19,15 +19,7 @@ class LogitsExplorer(Explorer):
     """Logits, softmax, log-prob of the label, loss, and the gradients at both ends.
 
     Drag a logit and watch: the gradient at the log-probs stays the same, the gradient at the logits
-    changes. The state is `LogitsInputs`; `trace` and `drawing` are computed from it.
-
-    Args:
-        logits: (1, S, V) tensor; by default a small example.
-        labels: (1, S) int64 tensor.
-        response_mask: (1, S) tensor, 1 = response token; by default 1 everywhere.
-        gradient_accumulation_steps: int G >= 1.
-        normalize_constant: finite number > 0.
-        vocabulary: V strings; without them the entries are numbered.
+    changes. The arguments are the fields of the state, `LogitsInputs`; by default a small example.
 
     Raises:
         TypeError, ValueError: the arguments are not those of `trace_logits`; a `TraitError` if a
@@ -44,7 +36,7 @@ class LogitsExplorer(Explorer):
     """
 
     logits = Field()  # (1, S, V) tensor
-    labels = Field()  # (1, S) tensor
+    labels = Field()  # (1, S) int64 tensor
     response_mask = Field()  # (1, S) tensor
     gradient_accumulation_steps = Field()
     normalize_constant = Field()

@@ -28,13 +28,8 @@ from sftviz.validate import Tokens
 from sftviz.views.step import readings, step_flow
 
 CONTROLS = (
-    "preset",
-    "reset",
-    "gradient_accumulation_steps",
-    "normalize_constant",
-    "policy_log_probs",
-    "response_mask",
-    "code",
+    *("preset", "reset", "gradient_accumulation_steps", "normalize_constant"),
+    *("policy_log_probs", "response_mask", "code"),
 )
 _ACTIONS = {"response_mask": "toggle", "policy_log_probs": "move"}
 _OWN = "as given"  # the preset that is the explorer's start
@@ -103,11 +98,8 @@ class StepExplorer(Explorer):
     def code(self) -> str:
         """The lines of Python that make an explorer with this state."""
         arguments = {field.name: getattr(self.state, field.name) for field in fields(StepInputs)}
-        lines = [
-            f"    {name}={_written(argument)},"
-            for name, argument in arguments.items()
-            if argument is not None
-        ]
+        given = {name: value for name, value in arguments.items() if value is not None}
+        lines = [f"    {name}={_written(value)}," for name, value in given.items()]
         imports = ["import torch", ""] if any("=torch.tensor(" in line for line in lines) else []
         imports += ["from sftviz import StepExplorer", ""]
         return "\n".join([*imports, "StepExplorer(", *lines, ")"])

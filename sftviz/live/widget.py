@@ -44,9 +44,7 @@ class LiveDrawing(anywidget.AnyWidget):
     columns = traitlets.Int(0).tag(sync=True)
     error = traitlets.Dict(NO_ERROR).tag(sync=True)
 
-    def show(
-        self, markup: str, alt: str, values: dict[str, float | None], acknowledged: float
-    ) -> None:
+    def show(self, markup: str, alt: str, values: dict, acknowledged: float) -> None:
         """Show another drawing, in one message.
 
         `values` are those that can be changed in it, `acknowledged` is the id of the last edits

@@ -90,7 +90,7 @@ def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
     rows = [
         (
             Text(f"÷ {trace.scaling.name}" if trace.scaling.name != "none" else "÷ 1"),
-            equals(Text(f"÷ {_divisors(trace)}")),
+            equals(Text(f"÷ {', '.join(sorted({str(of.divisor) for of in trace.microbatches}))}")),
             Row((Text("ratio "), _value("ratio", trace.ratio))),
             Row((Text("cosine "), _value("cosine", trace.cosine))),
             Text(f"of the mean per {trace.scaling.per}", "muted"),
@@ -102,10 +102,6 @@ def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
         for trace in traces
     )
     return Drawing(Card(table(rows, gap=2)), f"Accumulated against full-batch gradient. {values}.")
-
-
-def _divisors(trace: AccumulationTrace) -> str:
-    return ", ".join(sorted({str(microbatch.divisor) for microbatch in trace.microbatches}))
 
 
 def _describe(trace: AccumulationTrace, reached: int) -> str:

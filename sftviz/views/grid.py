@@ -53,10 +53,8 @@ def fit_columns(
         texts: the texts in some columns; the cells are made wide enough for them.
         narrowest: if there is no room for all columns, how narrow cells may become.
 
-    >>> fit_columns(4, 60)
-    Columns(places=(0, 1, 2, 3), cell=11)
-    >>> fit_columns(9, 60).places
-    (0, 1, 2, None, 8)
+    >>> fit_columns(9, 60)
+    Columns(places=(0, 1, 2, None, 8), cell=11)
     """
     # All columns that might fit: the texts in these decide how wide a cell must be.
     candidates = _columns(count, width, narrowest)

@@ -36,35 +36,26 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the six stages of the step.
-
-    `formula` has the names of quantities, `substitution` is the same formula with the numbers of
-    this run, and `value` is the result: the field `quantity` of the trace. `code` has the lines
-    that computed it.
-    """
+    """One of the six stages of the step."""
 
     number: int
     title: str
-    quantity: str
-    code: tuple[tuple[Term, ...], ...]
-    formula: tuple[Term, ...]
-    substitution: tuple[Term, ...]
+    quantity: str  # the field of the trace that is its result
+    code: tuple[tuple[Term, ...], ...]  # the lines that computed it
+    formula: tuple[Term, ...]  # with the names of quantities
+    substitution: tuple[Term, ...]  # the same formula with the numbers of this run
     value: str
     note: str
 
 
 @dataclass(frozen=True)
 class _Description:
-    """The part of a stage that is the same for every trace.
-
-    A template contains names of fields of the trace; `:Σ` is the sum over a field's tokens. `lines`
-    are the names that the lines of code assign, or what they do.
-    """
+    """The part of a stage that is the same for every trace."""
 
     title: str
     quantity: str
-    lines: tuple[str, ...]
-    template: str
+    lines: tuple[str, ...]  # the names that the lines of code assign, or what they do
+    template: str  # the formula with names of fields; `:Σ` is the sum over a field's tokens
     note: Callable[[StepTrace], str] = lambda trace: ""
 
 

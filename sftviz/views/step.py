@@ -77,12 +77,7 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
 
 
 def readings(trace: StepTrace) -> dict[str, Text]:
-    """The results of the step by name: for a line that is always visible above the picture.
-
-    >>> from sftviz.examples import WORKED_EXAMPLE
-    >>> [reading.text for reading in readings(WORKED_EXAMPLE.trace()).values()]
-    ['7', '−2.8', '1.4', '0.7', '−0.25']
-    """
+    """The results of the step by name: for a line that is always visible above the picture."""
     quantities = ("num_tokens", "masked_sum", "loss", "scaled_loss", "grad")
     return {name: Text(value(trace, name), TONES[name], name) for name in quantities}
 
@@ -358,5 +353,5 @@ def _count(count: int, noun: str) -> str:
 
 
 def _natural_width(stage: Stage, terms: tuple[Term, ...]) -> int:
-    code = [formula(line).width for line in stage.code]
-    return max(*code, formula(terms, stage.note).width + 1 + CELL)
+    code = max(formula(line).width for line in stage.code)
+    return max(code, formula(terms, stage.note).width + 1 + CELL)
