@@ -477,6 +477,13 @@ def test_a_bigram_model_is_a_table_that_its_seed_decides():
     assert not torch.equal(model.table, BigramModel(5, seed=2).table)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_seed_gives_a_bigram_model_the_same_numbers_in_every_dtype(dtype):
+    generator = torch.Generator().manual_seed(1)
+    table = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    assert torch.equal(BigramModel(5, seed=1, dtype=dtype).table, table.to(dtype))
+
+
 # ---------------------------------------------------------------- what is refused
 
 

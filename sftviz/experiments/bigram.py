@@ -14,7 +14,8 @@ class BigramModel(nn.Module):
 
     Args:
         vocab_size: V.
-        seed: of the random logits, at least 0.
+        seed: of the random logits, at least 0. The logits are the same in every dtype, up to
+            rounding.
         dtype: of the table.
 
     Raises:
@@ -32,8 +33,9 @@ class BigramModel(nn.Module):
         check_count("vocab_size", vocab_size, "it is the number of tokens that the model knows")
         check_count("seed", seed, "it seeds a random number generator", least=0)
         generator = torch.Generator().manual_seed(seed)
-        table = torch.randn(vocab_size, vocab_size, generator=generator, dtype=dtype)
-        self.table = nn.Parameter(table)  # (V, V)
+        # A generator draws other numbers in another dtype: draw in one, then convert.
+        table = torch.randn(vocab_size, vocab_size, generator=generator, dtype=torch.float64)
+        self.table = nn.Parameter(table.to(dtype))  # (V, V)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Logits (B, S, V) of the token that follows each of `input_ids` (B, S)."""
