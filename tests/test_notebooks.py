@@ -19,6 +19,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode, v4
 from nbval.plugin import comment_markers, metadata_tags
 
+from sftviz import AccumulationExplorer
+
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PATHS = sorted(NOTEBOOKS.rglob("*.ipynb"))
 LONGEST_CELL = 12  # lines: a cell is read at a glance, and its output stays on the same screen
@@ -203,6 +205,18 @@ def test_all_guards_let_a_good_notebook_pass():
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_notebook(path, guard):
     assert list(guard(v4.reads(path.read_text("utf-8")))) == []
+
+
+def test_the_loop_of_the_accumulation_notebook_prints_the_numbers_of_its_picture():
+    notebook = v4.reads((NOTEBOOKS / "04_accumulation.ipynb").read_text("utf-8"))
+    explorer = AccumulationExplorer(B=2, G=4)
+    picture, loop = outputs(notebook), [o for o in outputs(notebook) if o.get("name") == "stdout"]
+    assert next(picture).data["text/plain"] == explorer.drawing.text
+    printed = re.findall(r"loss (\S+)  tokens +(\S+)  \|\.grad\| (\S+)", loop[0].text)
+    assert printed == [
+        (f"{of.scaled_loss:.4f}", str(of.num_tokens), f"{of.grad['table'].norm():.4f}")
+        for of in explorer.trace.microbatches
+    ]
 
 
 # The two tools that the notebooks are in the hands of.
