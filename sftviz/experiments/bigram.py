@@ -14,9 +14,7 @@ class BigramModel(nn.Module):
 
     Args:
         vocab_size: V.
-        seed: of the random logits, at least 0. The logits are the same in every dtype, up to
-            rounding.
-        dtype: of the table.
+        seed: of the random logits, at least 0; the same logits in every dtype, up to rounding.
 
     Raises:
         TypeError, ValueError: vocab_size or seed is not a count.
