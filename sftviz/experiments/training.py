@@ -51,8 +51,6 @@ def prepare(
         >>> data.tokens.labels, data.loss_mask
         (tensor([[6, 7]]), tensor([[False,  True]]))
     """
-    check_count("context_length", context_length, "it is the number of positions of the model")
-    check_count("vocab_size", vocab_size, "it is the number of tokens that the model knows")
     tokens = build_token_batch(conversations, pad_id, context_length, vocab_size=vocab_size)
     if mask_prompt:
         return TrainingData(tokens, tokens.response_mask)

@@ -203,7 +203,8 @@ class Explorer(ipywidgets.VBox):
                 self.live.selected = ""  # so that selecting the same again is a change
             self.live.error = NO_ERROR
             self.live.show(*picture, self._edits_id)
-        self._show_controls()
+        if self.controls:
+            self._show_controls()
         for name, old in before.items():
             new = getattr(self, name)
             if _differs(new, old):

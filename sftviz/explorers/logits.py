@@ -77,8 +77,6 @@ class LogitsExplorer(Explorer):
         return readings(trace, *_token_and_entry(trace, selected))
 
     def show_controls(self) -> None:
-        if not self.controls:
-            return
         show_count(self.controls["gradient_accumulation_steps"], self.gradient_accumulation_steps)
         token, entry = _token_and_entry(self.trace, self.selected)
         words = self.state.vocabulary
