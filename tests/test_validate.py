@@ -26,7 +26,7 @@ NOT_A_COUNT = "gradient_accumulation_steps must be an int of at least 1, got {}:
 NOT_A_DIVISOR = "normalize_constant must be a finite number above 0, got {}: " + (
     "it divides the masked sum."
 )
-NOT_0_OR_1 = "response_mask must contain only 0 and 1, got {}: " + (
+NOT_0_OR_1 = "response_mask must contain only 0 and 1, got {} at row 1, token 3: " + (
     "1 marks a response token, 0 a masked one."
 )
 NOT_THE_SHAPE = "response_mask has shape {} but policy_log_probs has shape (2, 3): " + (
@@ -41,6 +41,7 @@ NOT_2D = (
 NO_TOKEN = "policy_log_probs has shape {}, so it contains no token: " + (
     "give at least one sequence of one token."
 )
+NOT_DENSE = "{} must be dense, got torch.sparse_coo: pass {}.to_dense()."
 
 REFUSED = [
     # policy_log_probs
@@ -51,6 +52,18 @@ REFUSED = [
     ),
     ({LOG_PROBS: torch.ones(2, 3).long()}, TypeError, NOT_FLOATING.format("torch.int64")),
     ({LOG_PROBS: leaf(2, 3).cfloat()}, TypeError, NOT_FLOATING.format("torch.complex64")),
+    (
+        {LOG_PROBS: leaf(2, 3).detach().to(torch.float8_e5m2)},
+        TypeError,
+        "policy_log_probs must have 16 bits or more per number, got torch.float8_e5m2: torch can "
+        "only store it, so pass policy_log_probs.float().",
+    ),
+    (
+        {LOG_PROBS: torch.ones(2, 3, device="meta")},
+        TypeError,
+        "policy_log_probs must contain numbers, got a tensor on the meta device: it has none.",
+    ),
+    ({LOG_PROBS: torch.ones(2, 3).to_sparse()}, TypeError, NOT_DENSE.format(LOG_PROBS, LOG_PROBS)),
     ({LOG_PROBS: leaf(3)}, ValueError, NOT_2D.format("(3,)")),
     ({LOG_PROBS: leaf()}, ValueError, NOT_2D.format("()")),
     ({LOG_PROBS: leaf(2, 3, 1)}, ValueError, NOT_2D.format("(2, 3, 1)")),
@@ -72,6 +85,12 @@ REFUSED = [
     ({MASK: torch.tensor([[0, 1, 0.5], [1, 1, 1]])}, ValueError, NOT_0_OR_1.format("0.5")),
     ({MASK: torch.tensor([[0, 1, math.nan], [1, 1, 1]])}, ValueError, NOT_0_OR_1.format("nan")),
     ({MASK: torch.tensor([[0, 1, math.inf], [1, 1, 1]])}, ValueError, NOT_0_OR_1.format("inf")),
+    (
+        {MASK: torch.tensor([[0, 1, 0.9999999999], [1, 1, 1]], dtype=torch.float64)},
+        ValueError,
+        NOT_0_OR_1.format("0.9999999999"),
+    ),
+    ({MASK: torch.ones(2, 3).to_sparse()}, TypeError, NOT_DENSE.format(MASK, MASK)),
     # gradient_accumulation_steps
     ({G: 0}, ValueError, NOT_A_COUNT.format("0")),
     ({G: -1}, ValueError, NOT_A_COUNT.format("-1")),
@@ -166,7 +185,8 @@ def test_a_step_where_gradients_are_switched_off_is_refused(off):
         (
             {"mask": torch.full((2, 3), 2)},
             ValueError,
-            "mask must contain only 0 and 1, got 2: 1 marks a response token, 0 a masked one.",
+            "mask must contain only 0 and 1, got 2 at row 1, token 1: "
+            "1 marks a response token, 0 a masked one.",
         ),
         ({C: 0.0}, ValueError, NOT_A_DIVISOR.format("0.0")),
     ],
