@@ -1,20 +1,25 @@
 """`sftviz`, or `python -m sftviz`: the step, drawn in a terminal."""
 
 import argparse
-import json
+import errno
 import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NoReturn
 
-import torch
+from torch import Tensor
 
 from sftviz import __version__
 from sftviz.examples import WORKED_EXAMPLE
 from sftviz.files import load_inputs
-from sftviz.inputs import StepInputs, matrix
+from sftviz.formats import UnreadableError, parse_json
+from sftviz.inputs import StepInputs
+from sftviz.rows import Rows, log_prob_rows, mask_rows
+from sftviz.validate import above_zero
 from sftviz.views.step import NARROWEST, WIDTH, step_flow
 
 _DESCRIPTION = """\
@@ -36,27 +41,95 @@ Log-probs are in nats, at most 0: log_softmax(logits), at the label of each toke
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sftviz: {message}\n")  # one line: the usage is a --help away
+        self.exit(2, _line(message))  # one line: the usage is a --help away
 
 
 def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
-    """Draw what the arguments ask for; return the exit status."""
-    parser = _parser(prog)
-    arguments = parser.parse_args(_join(sys.argv[1:] if argv is None else argv))
-    sys.stdout.reconfigure(encoding="utf-8")  # a Windows pipe would refuse the box drawing
+    """Draw what the arguments ask for; return the exit status.
+
+    Args:
+        argv: the words after the command; None: those of this process. In a notebook, give a list.
+        prog: the command, for the examples in the help.
+    """
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's has not
+        sys.stdout.reconfigure(encoding="utf-8")  # a Windows pipe would refuse the box drawing
+    status = 0
     try:
-        batch = _batch(arguments)
-        drawing = step_flow(batch.trace(), batch.tokens, _width(arguments))
-        said = f"{drawing.save(arguments.save)}: {drawing.alt}" if arguments.save else drawing
+        try:
+            said, remark = _answer(_parser(prog), sys.argv[1:] if argv is None else argv)
+            _print(said)
+            if remark:
+                _remark(remark)
+        except SystemExit as end:  # --help, --version, or what was asked for can't be done
+            status = end.code
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130  # 128 + SIGINT, as shells count
+    except BrokenPipeError:  # `| head` has seen enough
+        _abandon_stdout()
     except OSError as error:
-        parser.error(f"{error.filename or arguments.save}: {error.strerror}.")
+        _abandon_stdout()
+        _remark(f"the output can't be written: {error.strerror}.")
+        status = 1
+    return status
+
+
+def _answer(parser: argparse.ArgumentParser, words: list[str]) -> tuple[str, str]:
+    """What is to be printed, and a remark about the log-probs, which may be empty."""
+    arguments = parser.parse_args(_join(words))
+    with _one_line(parser, arguments.source):
+        batch = _batch(arguments)
+    with _one_line(parser, arguments.save):
+        drawing = step_flow(batch.trace(), batch.tokens, _width(arguments))
+        said = str(drawing)
+        if arguments.save is not None:
+            said = f"{_printable(str(drawing.save(arguments.save)))}: {drawing.alt}"
+    return said, above_zero(batch.policy_log_probs)
+
+
+@contextmanager
+def _one_line(parser: argparse.ArgumentParser, path: str | None) -> Iterator[None]:
+    """End with one line on what can't be done. `path` is the file that is read or written."""
+    try:
+        yield
+    except OSError as error:
+        parser.error(f"{path}: {error.strerror or error}.")
     except (TypeError, ValueError, OverflowError) as error:
         parser.error(str(error))
-    try:
-        print(said, flush=True)
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain of it at its exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        parser.error("there is not enough memory for this batch: give fewer or shorter rows.")
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:  # the shell has closed it: >&-
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    print(text, flush=True)
+
+
+def _remark(text: str) -> None:
+    with suppress(OSError, AttributeError):  # stderr may be closed too
+        sys.stderr.write(_line(text))
+
+
+def _line(text: str) -> str:
+    return f"sftviz: {_printable(text)}\n"
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would obey, such as a colour code in the name of a file."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def _abandon_stdout() -> None:
+    """Send to nowhere what could not be written: Python would try again at its exit."""
+    with suppress(OSError, AttributeError):
+        output = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -82,10 +155,17 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--normalize-constant", type=float, metavar="C", help="divides the masked sum"
     )
     parser.add_argument(
-        "--from", dest="source", metavar="FILE", help="read the batch from a .json, .pt or .npz"
+        "--from",
+        dest="source",
+        type=_path,
+        metavar="FILE",
+        help="read the batch from a .json, .pt or .npz",
     )
     parser.add_argument(
-        "--save", metavar="FILE", help="write a .svg, .png, .pdf or .txt instead of printing"
+        "--save",
+        type=_path,
+        metavar="FILE",
+        help="write a .svg, .png, .pdf or .txt instead of printing",
     )
     parser.add_argument(
         "--width", type=int, help="cells to fit; as wide as the terminal if left out"
@@ -105,35 +185,48 @@ def _join(argv: list[str]) -> list[str]:
     return joined
 
 
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("give a path, got an empty one: is a variable unset?")
+    return text
+
+
 def _batch(arguments: argparse.Namespace) -> StepInputs:
-    batch = load_inputs(arguments.source) if arguments.source else WORKED_EXAMPLE
+    batch = WORKED_EXAMPLE if arguments.source is None else load_inputs(arguments.source)
     if arguments.log_probs is not None:
-        log_probs = _rows("--log-probs", arguments.log_probs)
+        log_probs = _rows("--log-probs", arguments.log_probs, log_prob_rows)
         batch = replace(batch, policy_log_probs=log_probs, response_mask=None, tokens=None)
     if arguments.mask is not None:
-        batch = replace(batch, response_mask=_rows("--mask", arguments.mask))
+        batch = replace(batch, response_mask=_rows("--mask", arguments.mask, mask_rows))
     names = ("gradient_accumulation_steps", "normalize_constant")
     given = {name: getattr(arguments, name) for name in names}
     return replace(batch, **{name: value for name, value in given.items() if value is not None})
 
 
-def _rows(option: str, text: str) -> torch.Tensor:
+def _rows(option: str, text: str, make: Callable[[str, Rows], Tensor]) -> Tensor:
     if text.lstrip().startswith("["):
         try:
-            return matrix(option, json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{option} is no JSON list of lists: {error}.") from error
+            return make(option, parse_json(text))
+        except UnreadableError as error:
+            raise ValueError(f"{option} {error}.") from error
     rows = [re.split(r"[\s,]+", row.strip(" ,\n\t")) for row in re.split(r"[;\n]", text)]
     try:
-        return matrix(option, rows)
+        return make(option, [list(map(_number, row)) for row in rows])
     except ValueError as error:
         raise ValueError(f'{error} Or write them as "-0.5 -0.3; -0.4 -0.6".') from error
+
+
+def _number(word: str) -> float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(word.replace("−", "-"))  # a minus as the pictures print it
+    return word
 
 
 def _width(arguments: argparse.Namespace) -> int:
     if arguments.width is not None:
         return arguments.width
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return WIDTH
     return max(NARROWEST, shutil.get_terminal_size().columns)
 

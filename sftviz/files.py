@@ -1,12 +1,11 @@
 """The arguments of a step, read from a file."""
 
-import json
+import warnings
 from collections.abc import Mapping
-from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 
-import torch
-
+from sftviz.formats import FORMATS, NAMES, UnreadableError, check_names, check_size
 from sftviz.inputs import StepInputs
 
 
@@ -14,53 +13,51 @@ def load_inputs(path: str | Path) -> StepInputs:
     """Read the arguments of a step from a `.json`, `.pt` or `.npz` file. No code in it is executed.
 
     The file contains the fields of `StepInputs` by name: a JSON object, a dictionary saved by
-    `torch.save`, or the arrays of `numpy.savez`.
+    `torch.save`, or the arrays of `numpy.savez`. Tensors and arrays keep their dtype; the numbers
+    of a JSON file become float32. At most 256 MiB of tensors or arrays are read, or 64 MiB of JSON.
+    (Of a tensor that is a view, `torch.save` writes the whole storage: save a clone.)
 
     Raises:
         OSError: the file can't be read.
-        TypeError, ValueError: it is of another kind, does not contain the arguments of a step, or
-            code would have to be executed to read it.
+        TypeError, ValueError: it is of another kind or too large, does not contain the arguments of
+            a step, or code would have to be executed to read it.
+        MemoryError: there is not enough memory for it.
     """
     path = Path(path)
     ending = path.suffix.lower()
-    if ending not in _READERS:
+    if ending not in FORMATS:
         raise ValueError(
             f"a batch can't be read from {ending or 'a file without ending'!r}: "
             "give a path that ends in .json, .pt or .npz."
         )
-    with path.open("rb"):  # a file that can't be opened is an OSError, whatever reads it
-        pass
+    form = FORMATS[ending]
+    data = _read(path, form.most_bytes)
     try:
-        content = _READERS[ending](path)
-    except Exception as error:
+        check_size(len(data), form.most_bytes)
+        with warnings.catch_warnings(action="ignore"):  # an unusual file is read or refused
+            content = form.read(data)
+        if not isinstance(content, Mapping):
+            kind = type(content).__name__
+            raise UnreadableError(f"contains a {kind}: give {', '.join(NAMES)} by name")
+        check_names(content)
+        if missing := [name for name in NAMES[:2] if content.get(name) is None]:
+            raise UnreadableError(f"lacks {missing[0]}: give {' and '.join(NAMES[:2])}")
+    except UnreadableError as error:
+        raise ValueError(f"{path.name} {error}.") from error
+    except MemoryError as error:
+        raise MemoryError(f"{path.name} does not fit into memory: give fewer rows.") from error
+    except Exception as error:  # of a library, about a file of another kind
         raise ValueError(
-            f"{path.name} is not a {path.suffix} file of plain data ({type(error).__name__}): "
-            "write it with json.dump, torch.save or numpy.savez."
+            f"{path.name} is not a {ending} file of plain data ({type(error).__name__}): "
+            f"write it with {form.writer}."
         ) from error
-    known = [field.name for field in fields(StepInputs)]
-    if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{path.name} contains a {type(content).__name__}: give {', '.join(known)} by name."
-        )
-    if unknown := [key for key in content if key not in known]:
-        raise ValueError(
-            f"{path.name} contains {unknown[0]!r}, which is none of {', '.join(known)}."
-        )
-    if missing := [key for key in known[:2] if key not in content]:
-        given = "give policy_log_probs and response_mask"
-        raise ValueError(f"{path.name} lacks {missing[0]}: {given}.")
     return StepInputs(**content)
 
 
-def _read_npz(path: Path) -> dict[str, object]:
-    import numpy  # which torch does not need, and neither does the rest of this package
-
-    with numpy.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name].tolist() for name in arrays.files}
-
-
-_READERS = {
-    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
-    ".pt": lambda path: torch.load(path, map_location="cpu", weights_only=True),
-    ".npz": _read_npz,
-}
+def _read(path: Path, most: int) -> bytes:
+    """The bytes of a file, or the first of them if there are more than that."""
+    data = BytesIO()
+    with path.open("rb") as file:  # once: a pipe has nothing for a second reader
+        while data.tell() <= most and (chunk := file.read(2**20)):
+            data.write(chunk)
+    return data.getvalue()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 Tokens = Sequence[Sequence[str]]  # B rows of S
+_ROUNDING = 1e-4  # logit - logsumexp(logits) in float32 may be that far above 0
 
 
 def check_inputs(
@@ -44,6 +45,49 @@ def check_inputs(
     return mask
 
 
+def above_zero(policy_log_probs: Tensor) -> str:
+    """Say how many log-probs are above 0, where, and what they may be; empty if none is.
+
+    The step takes any number, so this is a sentence beside the result and not an error. Masked
+    entries count, NaN does not. What rounding can put above 0 is no mistake.
+
+    Args:
+        policy_log_probs: (B, S) floating point.
+
+    Example:
+        >>> above_zero(torch.tensor([[0.0, 0.7], [0.9, 0.1]]))
+        '3 log-probs are above 0 (the first: row 1, token 2), but a log-prob is at most 0: these \
+look like probabilities, so take their log.'
+        >>> above_zero(torch.tensor([[-0.5, -0.3]]))
+        ''
+    """
+    values = policy_log_probs.detach().double()  # a float8 can't be compared
+    above = values > 0
+    if not above.any():
+        return ""
+    if not ((values < 0) | (values > 1)).any():
+        guess = "probabilities, so take their log"
+    elif values[above].max() <= _ROUNDING:
+        return ""
+    else:
+        guess = "logits, so take log_softmax"
+    count, first = int(above.sum()), place(*above.nonzero()[0].tolist())
+    came = f"{count} log-probs are above 0 (the first: {first})"
+    if count == 1:
+        came = f"1 log-prob is above 0 ({first})"
+    these = "this looks" if count == 1 else "these look"
+    return f"{came}, but a log-prob is at most 0: {these} like {guess}."
+
+
+def place(row: int, column: int) -> str:
+    """Where an entry of a matrix is, counted from 1 as the pictures do.
+
+    >>> place(0, 2)
+    'row 1, token 3'
+    """
+    return f"row {row + 1}, token {column + 1}"
+
+
 def check_gradient(policy_log_probs: Tensor) -> None:
     """Check that backward() can reach the log-probs."""
     if not policy_log_probs.requires_grad:
@@ -73,10 +117,14 @@ def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -
         )
     if mask.dtype == torch.bool:
         return mask
-    invalid = mask[(mask != 0) & (mask != 1)]
-    if invalid.numel():
+    invalid = (mask != 0) & (mask != 1)
+    if invalid.any():
+        entry = mask[invalid][0].item()
+        rounded = f"{entry:g}"
+        came = repr(entry) if rounded in ("0", "1") else rounded
+        where = f" at {place(*invalid.nonzero()[0].tolist())}" if mask.ndim == 2 else ""
         raise ValueError(
-            f"{mask_name} must contain only 0 and 1, got {invalid[0].item():g}: "
+            f"{mask_name} must contain only 0 and 1, got {came}{where}: "
             "1 marks a response token, 0 a masked one."
         )
     return mask != 0
@@ -126,12 +174,14 @@ def _check_number(
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Check that a value is a tensor."""
+    """Check that a value is a tensor that stores each of its numbers."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor, got {type(value).__name__}: "
             f"wrap it in torch.tensor(...)."
         )
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be dense, got {value.layout}: pass {name}.to_dense().")
 
 
 def check_floating(name: str, value: object, hint: str) -> None:
@@ -139,6 +189,15 @@ def check_floating(name: str, value: object, hint: str) -> None:
     check_tensor(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}: {hint}.")
+    if value.is_meta:
+        raise TypeError(
+            f"{name} must contain numbers, got a tensor on the meta device: it has none."
+        )
+    if value.dtype.itemsize < 2:
+        raise TypeError(
+            f"{name} must have 16 bits or more per number, got {value.dtype}: torch can only store "
+            f"it, so pass {name}.float()."
+        )
 
 
 def check_ids(name: str, ids: Tensor) -> None:

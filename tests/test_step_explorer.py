@@ -476,7 +476,8 @@ REFUSED = {
     ),
     "response_mask": (
         [[1, 1, 1, 2], [1, 1, 1, 1]],
-        "response_mask must contain only 0 and 1, got 2: 1 marks a response token, 0 a masked one.",
+        "response_mask must contain only 0 and 1, got 2 at row 1, token 4: "
+        "1 marks a response token, 0 a masked one.",
     ),
     "policy_log_probs": (
         [[-1.0, -2.0]],

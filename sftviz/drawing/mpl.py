@@ -1,6 +1,7 @@
 """A scene drawn by matplotlib: for print and slides. Too slow for live pictures."""
 
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from unicodedata import category
 
@@ -29,7 +30,12 @@ _METADATA = {
 
 def save(scene: Node, path: Path) -> None:
     """Write a scene to a file, `.png` or `.pdf`."""
-    draw(scene).savefig(path, dpi=2 * _PIXELS_PER_INCH, metadata=_METADATA[path.suffix.lower()])
+    ending = path.suffix.lower()
+    data = BytesIO()  # and then the file at once: matplotlib's PDF can't handle a full disk
+    draw(scene).savefig(
+        data, format=ending[1:], dpi=2 * _PIXELS_PER_INCH, metadata=_METADATA[ending]
+    )
+    path.write_bytes(data.getvalue())
 
 
 def draw(scene: Node) -> Figure:
