@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 Tokens = Sequence[Sequence[str]]  # B rows of S
+_ROUNDING = 1e-4  # logit - logsumexp(logits) in float32 may be that far above 0
 
 
 def check_inputs(
@@ -42,6 +43,41 @@ def check_inputs(
     )
     check_constant(normalize_constant)
     return mask
+
+
+def above_zero(policy_log_probs: Tensor) -> str:
+    """Say how many log-probs are above 0, where, and what they may be; empty if none is.
+
+    The step takes any number, so this is a sentence beside the result and not an error. Masked
+    entries count, NaN does not. What rounding can put above 0 is no mistake.
+
+    Args:
+        policy_log_probs: (B, S) floating point.
+
+    Example:
+        >>> above_zero(torch.tensor([[0.0, 0.7], [0.9, 0.1]]))
+        '3 log-probs are above 0 (the first: row 1, token 2), but a log-prob is at most 0: these \
+look like probabilities, so take their log.'
+        >>> above_zero(torch.tensor([[-0.5, -0.3]]))
+        ''
+    """
+    values = policy_log_probs.detach().double()  # a float8 can't be compared
+    above = values > 0
+    if not above.any():
+        return ""
+    if not ((values < 0) | (values > 1)).any():
+        guess = "probabilities, so take their log"
+    elif values[above].max() <= _ROUNDING:
+        return ""
+    else:
+        guess = "logits, so take log_softmax"
+    count, (row, column) = int(above.sum()), above.nonzero()[0].tolist()
+    place = f"row {row + 1}, token {column + 1}"
+    came = f"{count} log-probs are above 0 (the first: {place})"
+    if count == 1:
+        came = f"1 log-prob is above 0 ({place})"
+    these = "this looks" if count == 1 else "these look"
+    return f"{came}, but a log-prob is at most 0: {these} like {guess}."
 
 
 def check_gradient(policy_log_probs: Tensor) -> None:

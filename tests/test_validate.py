@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sftviz import masked_normalize, sft_microbatch_train_step, trace_step
-from sftviz.validate import check_count, check_fraction, check_mask, check_positive
+from sftviz.validate import above_zero, check_count, check_fraction, check_mask, check_positive
 
 LOG_PROBS, MASK = "policy_log_probs", "response_mask"
 G, C = "gradient_accumulation_steps", "normalize_constant"
@@ -231,3 +231,45 @@ def test_the_limits_of_each_kind_of_number_are_accepted():
         check_positive("x", value, "reason")
     for value in (0, 0.5, 1.0):
         check_fraction("x", value, "reason")
+
+
+# ---------------------------------------------------------------- log-probs above 0
+
+ONE = "1 log-prob is above 0 (row {}), but a log-prob is at most 0: this looks like {}."
+SOME = "{} log-probs are above 0 (the first: row {}), but a log-prob is at most 0: these look like "
+PROBABILITIES, LOGITS = "probabilities, so take their log", "logits, so take log_softmax"
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([[-0.5, -0.3], [-math.inf, -0.0]], ""),
+        ([[math.nan, math.nan]], ""),
+        ([[0.7, 0.9], [0.0, 1.0]], SOME.format(3, "1, token 1") + PROBABILITIES + "."),
+        ([[0.0, math.nan], [0.25, math.nan]], ONE.format("2, token 1", PROBABILITIES)),
+        ([[-3.0, -1.0], [-2.0, 0.5]], ONE.format("2, token 2", LOGITS)),
+        ([[0.5, 1.5]], SOME.format(2, "1, token 1") + LOGITS + "."),
+        ([[-1.0, math.inf, math.nan]], ONE.format("1, token 2", LOGITS)),
+        ([[-1.0, 3e-6]], ""),  # a logit of 30 minus its logsumexp, in float32
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_log_probs_above_0_are_counted_and_placed(rows, sentence, dtype):
+    assert above_zero(torch.tensor(rows, dtype=dtype, requires_grad=True)) == sentence
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_softmax_made_of_logits_is_told_from_the_logits(seed):
+    logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(seed)) * 3
+    labels = torch.zeros(2, 5, 1, dtype=torch.int64)
+
+    def said(scores):
+        return above_zero(scores.gather(2, labels)[..., 0])
+
+    assert said(logits.log_softmax(2)) == said(logits - logits.logsumexp(2, keepdim=True)) == ""
+    assert PROBABILITIES in said(logits.softmax(2))
+    assert LOGITS in said(logits + 9)  # the same softmax
+
+
+def test_a_float8_is_looked_at_too():
+    assert above_zero(torch.tensor([[0.5]]).to(torch.float8_e4m3fn)).startswith("1 log-prob")
