@@ -15,7 +15,8 @@ from sftviz import __version__
 from sftviz.examples import WORKED_EXAMPLE
 from sftviz.files import load_inputs
 from sftviz.inputs import StepInputs, matrix
-from sftviz.views.step import NARROWEST, WIDTH, step_flow
+from sftviz.views.parts import NARROWEST, WIDTH
+from sftviz.views.step import step_flow
 
 _DESCRIPTION = """\
 Draw one SFT microbatch train step: mask the log-probs, sum them, negate, divide by G,
