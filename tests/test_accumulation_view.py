@@ -59,8 +59,9 @@ def test_the_end_names_ratio_and_cosine(trace):
     shown = framed(accumulation_flow(trace))
     assert (shown["ratio"], shown["cosine"]) == ("0.6667", "1")  # B/G = 2/3
     assert accumulation_flow(trace).alt == (
-        "Accumulation of 3 microbatches, by the rule G²: .grad has grown to 0.6667 times the "
-        "gradient of the mean per sequence. zero_grad(): .grad is None, and the next window begins."
+        "Accumulation of 3 microbatches, by the rule G²: compared with the gradient of the mean "
+        "per sequence, .grad has ratio 0.6667 and cosine 1. "
+        "zero_grad(): .grad is None, and the next window begins."
     )
 
 

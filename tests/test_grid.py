@@ -1,14 +1,18 @@
 """A grid: which rows and columns are shown, and how wide its cells are."""
 
+import math
+import re
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftviz import step_flow, trace_step
+from sftviz import step_flow, token_table, trace_step
 from sftviz.drawing.formatting import number
 from sftviz.drawing.scene import Cell, Text
-from sftviz.views.grid import Columns, elide, fit_columns, fit_rows, grid
+from sftviz.drawing.text import draw
+from sftviz.views.grid import Columns, Gap, elide, fit_columns, fit_rows, grid, shown
 from sftviz.views.parts import CELL
 
 
@@ -17,22 +21,59 @@ from sftviz.views.parts import CELL
     [
         (4, 4, (0, 1, 2, 3)),
         (1, 8, (0,)),
-        (5, 4, (0, 1, None, 4)),
-        (1000, 3, (0, None, 999)),
-        (1000, 2, (None, 999)),
+        (6, 4, (0, 1, Gap(3), 5)),
+        (1000, 4, (0, 1, Gap(997), 999)),
+        (1000, 3, (0, 1, Gap(998))),
+        (1000, 2, (0, Gap(999))),
     ],
 )
 def test_the_first_rows_and_the_last_are_shown(count, room, places):
     assert fit_rows(count, room) == places
 
 
-@given(st.integers(1, 100), st.integers(2, 100), st.integers(0, 1))
-def test_what_is_shown_is_in_order_and_has_room(count, room, gap):
-    places = elide(count, room, room - gap)
-    shown = [place for place in places if place is not None]
-    assert len(shown) <= room - gap or shown == list(range(count))
-    assert shown == sorted(set(shown)) and shown[-1] == count - 1
-    assert (None in places) == (len(shown) < count)
+@pytest.mark.parametrize(
+    ("around", "places"),
+    [
+        ([50], (0, Gap(48), 49, 50, 51, Gap(47), 99)),  # as many as fit on seven lines
+        ([98], (0, Gap(94), 95, 96, 97, 98, 99)),  # to the left where the right has ended
+        ([50, 52], (0, Gap(48), 49, 50, 51, Gap(47), 99)),
+        ([99, 97], (0, Gap(94), 95, 96, 97, 98, 99)),
+        ([500, -3], (0, 1, 2, 3, 4, Gap(94), 99)),  # what is not there is not looked for
+        ([], (0, 1, 2, 3, 4, Gap(94), 99)),
+    ],
+)
+def test_what_is_around_given_indices_is_shown(around, places):
+    assert elide(100, 7, around) == places
+
+
+def test_a_gap_as_large_as_what_it_hides_is_not_made():
+    assert elide(5, 4) == (0, 1, Gap(2), 4)
+    assert elide(9, 8, [4]) == (0, Gap(2), 3, 4, 5, 6, 7, 8)
+    assert elide(9, 8, [2]) == (0, 1, 2, 3, 4, 5, Gap(2), 8)
+
+
+some = st.lists(st.integers(-2, 120), max_size=8)
+
+
+@given(st.integers(1, 100), st.integers(3, 100), some, st.integers(1, 4), st.integers(1, 4))
+def test_what_is_shown_is_in_order_and_has_room(count, room, around, size, gap):
+    size, gap = size + gap, gap
+    places = elide(count, room + size + gap, around, size, gap)
+    indices = shown(places)
+    gaps = [place for place in places if isinstance(place, Gap)]
+    assert len(indices) * size + len(gaps) * gap <= max(room + size + gap, count * size)
+    assert indices == sorted(set(indices)) and set(indices) <= set(range(count))
+    assert sum(left_out.count for left_out in gaps) + len(indices) == count
+    where = [at for at in around if 0 <= at < count]
+    assert not where or where[0] in indices or around[0] != where[0]
+
+
+@given(st.integers(1, 2000), some, st.integers(40, 200), st.integers(3, 20))
+def test_only_columns_whose_texts_were_measured_are_shown(count, around, width, longest):
+    asked = []
+    widths = lambda columns: asked.append(columns) or [longest]  # noqa: E731
+    columns = fit_columns(count, width, widths, 3, around)
+    assert set(columns.shown) <= set(asked[0]) and columns.cell >= longest + 2
 
 
 def trace(B, S, log_prob=-0.5, G=2):
@@ -67,7 +108,7 @@ def test_a_picture_fits_its_width_and_every_number_fits_its_cell(width, S, log_p
 
 @given(st.integers(1, 2000), st.integers(30, 200), st.integers(3, 11), st.integers(1, 12))
 def test_columns_fit_their_width_and_their_texts(count, width, narrowest, length):
-    columns = fit_columns(count, width, lambda shown: ["x" * length] * len(shown), narrowest)
+    columns = fit_columns(count, width, lambda shown: [length] * len(shown), narrowest)
     assert columns.width <= width
     assert columns.cell >= max(narrowest, length + 2)
     assert columns.places == tuple(range(count)) or columns.width + columns.cell + 1 > width
@@ -75,7 +116,7 @@ def test_columns_fit_their_width_and_their_texts(count, width, narrowest, length
 
 def test_only_the_texts_that_might_be_shown_are_written():
     asked = []
-    fit_columns(1024, 98, lambda shown: asked.append(shown) or ["−0.25"], narrowest=3)
+    fit_columns(1024, 98, lambda shown: asked.append(shown) or [5], narrowest=3)
     assert len(asked) == 1 and len(asked[0]) == 24
 
 
@@ -90,8 +131,87 @@ def test_no_more_numbers_are_written_than_there_might_be_room_for(monkeypatch):
 
 
 def test_what_is_left_out_has_a_sign():
-    columns = Columns((0, None, 9), cell=5)
-    first, *others = grid((0, None), columns, lambda row, column: Cell(f"{row}{column}", 5, "ink"))
-    assert [child.text for child in first.children] == ["00", "⋯", "09"]
-    assert others == [Text("⋮", "muted")]
-    assert columns.shown == [0, 9] and columns.width == first.width + 1
+    columns = Columns((0, Gap(8), 9), cell=5)
+    line, *others = grid((0, Gap(7)), columns, lambda row, column: Cell(f"{row}{column}", 5, "ink"))
+    assert [child.text for child in line.children] == ["00", "⋯", "09"]
+    assert others == [Text("⋮ 7 more", "muted")]
+    assert columns.shown == [0, 9] and columns.width == line.width + 1
+
+
+def test_columns_are_numbered_if_some_are_left_out():
+    def read(columns):
+        return [draw(line) for line in columns.numbers()]
+
+    assert read(Columns((0, Gap(8), 9), cell=11)) == ["   token 1  ⋯   token 10"]
+    assert read(Columns((0, Gap(8), 9), cell=8)) == ["      1  ⋯      10"]
+    assert read(Columns((0, 1), cell=11)) == []
+
+
+# ---------------------------------------------------------------- what counts
+
+
+def answers(*spans, S=188):
+    """Log-probs of −0.5 and a mask that is 1 in one span of each row."""
+    mask = torch.zeros(len(spans), S)
+    for row, (start, end) in enumerate(spans):
+        mask[row, start:end] = 1
+    return torch.full((len(spans), S), -0.5, dtype=torch.float64), mask
+
+
+def places(drawing, field="policy_log_probs"):
+    keys = [re.fullmatch(rf"{field}\[(\d+),(\d+)\]", key) for key in drawing.keys]
+    return {(int(key[1]), int(key[2])) for key in keys if key}
+
+
+@pytest.mark.parametrize("width", [48, 64, 80, 112])
+def test_of_a_long_batch_the_border_of_the_response_is_shown(width):
+    log_probs, mask = answers((161, 188), (161, 188))
+    shown = places(step_flow(trace_step(log_probs, mask, 3), width=width))
+    assert {(0, 160), (0, 161), (0, 162), (1, 161)} <= shown
+    assert sum(mask[at].item() for at in shown) >= len(shown) / 2
+
+
+def test_the_border_of_each_rows_response_is_shown_if_there_is_room():
+    shown = places(step_flow(trace_step(*answers((161, 188), (183, 188)), 3)))
+    assert {column for _, column in shown} >= {160, 161, 182, 183, 187}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.25])
+def test_a_log_prob_that_looks_wrong_is_shown(value):
+    log_probs, mask = answers(*[(161, 188)] * 20)
+    log_probs[13, 170] = value
+    for width in (48, 112):
+        drawing = step_flow(trace_step(log_probs, mask, 3), width=width)
+        assert (13, 170) in places(drawing) and "⋮ " in drawing.text
+    assert (13, 170) in places(token_table(trace_step(log_probs, mask, 3)))
+
+
+def test_a_masked_nan_is_shown_beside_what_counts():
+    log_probs, mask = answers((161, 188), (170, 188))
+    log_probs[1, 40] = math.nan
+    shown = places(step_flow(trace_step(log_probs, mask, 3)))
+    assert {(0, 160), (0, 161), (1, 40)} <= shown
+
+
+def test_rows_without_a_response_token_come_last():
+    log_probs, mask = answers(*[(0, 0)] * 30, (5, 9), *[(0, 0)] * 9, (7, 9), S=9)
+    shown = places(step_flow(trace_step(log_probs, mask, 3)))
+    assert {(30, 5), (40, 7)} <= shown
+
+
+def test_a_given_token_is_shown_and_toggling_its_mask_moves_nothing():
+    log_probs, mask = answers((161, 188), (161, 188))
+    around = [(1, 90)]
+    before = places(step_flow(trace_step(log_probs, mask, 3), around=around))
+    assert {(0, 89), (1, 90), (0, 91)} <= before
+    for token in (90, 91, 161):
+        mask[1, token] = 1 - mask[1, token]
+        assert places(step_flow(trace_step(log_probs, mask, 3), around=around)) == before
+
+
+def test_every_number_of_an_elided_picture_is_under_its_own_key():
+    log_probs, mask = answers((161, 188), (183, 188))
+    log_probs -= torch.arange(2 * 188.0).reshape(2, 188) / 8
+    for cell in cells(step_flow(trace_step(log_probs, mask, 3)), "policy_log_probs"):
+        row, column = map(int, re.findall(r"\d+", cell.key))
+        assert cell.text == number(log_probs[row, column].item())

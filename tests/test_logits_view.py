@@ -57,7 +57,7 @@ def test_entries_are_numbered_without_a_vocabulary_and_elided_with_a_large_one()
     )
     drawing = logits_flow(batch.trace(), width=80)
     assert max(map(len, drawing.text.splitlines())) <= 80
-    assert " 999" in drawing.text and "⋮" in drawing.text and "⋯" in drawing.text
+    assert "] 0 " in drawing.text and " more " in drawing.text and "⋯" in drawing.text
     assert "40 of 40 tokens count" in drawing.alt
 
 
@@ -90,3 +90,75 @@ def test_a_long_number_widens_every_cell():
     cells = [shape for shape in shapes if isinstance(shape, Cell) and "[0," in (shape.key or "")]
     assert {cell.width for cell in cells} == {len("−1.234e−123") + 2}
     assert all(cell.indent > 0 for cell in cells)
+
+
+@pytest.fixture
+def long():
+    """B = 1, S = 40, V = 500; the second half counts."""
+    generator = torch.Generator().manual_seed(1)
+    logits = 2 * torch.randn(1, 40, 500, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 500, (1, 40), generator=generator)
+    mask = (torch.arange(40) >= 20)[None]
+    return LogitsInputs(logits, labels, mask, 3).trace()
+
+
+def shown(drawing, field):
+    """What each cell of a field shows, by token and entry."""
+    shapes = [shape for _, _, shape in drawing.page.marks if isinstance(shape, Cell)]
+    keys = [(re.fullmatch(rf"{field}\[0,(\d+),(\d+)\]", s.key or ""), s.text) for s in shapes]
+    return {tuple(map(int, key.groups())): text for key, text in keys if key}
+
+
+@pytest.mark.parametrize("width", [48, 80, 112])
+def test_of_a_large_vocabulary_every_label_and_the_most_probable_entry_are_shown(long, width):
+    probs = shown(logits_flow(long, width=width), "probs")
+    tokens = sorted({token for token, _ in probs})
+    assert {19, 20} <= set(tokens)  # the border of the response
+    for token in tokens:
+        label = long.labels[0, token].item()
+        assert probs[token, label] == number(long.probs[0, token, label].item())
+    counted = [token for token in tokens if token >= 20]
+    entry = long.probs[0, counted].amax(0).argmax().item()
+    assert (counted[0], entry) in probs
+
+
+def test_all_other_entries_are_summed_so_that_columns_add_up(long):
+    drawing = logits_flow(long)
+    entries = sorted({entry for _, entry in shown(drawing, "probs")})
+    lines = [line for line in drawing.text.splitlines() if f"{500 - len(entries)} more" in line]
+    assert len(lines) == 3 and "⋮" in lines[0]
+    tokens = sorted({token for token, _ in shown(drawing, "probs")})
+    others = [entry for entry in range(500) if entry not in entries]
+    for line, field in zip(lines[1:], ("probs", "logits_grad"), strict=True):
+        wanted = [getattr(long, field)[0, token, others].sum().item() for token in tokens]
+        assert [number(value) for value in wanted] == re.findall(r"−?\d[\d.e−]*", line)[:-1]
+
+
+def test_given_entries_and_tokens_are_shown(long):
+    drawing = logits_flow(long, around=[(0, 7), (0, 33, 123), (1, 12)])
+    probs = shown(drawing, "probs")
+    assert {(7, 123), (33, 123), (6, 123)} <= set(probs) and not any(t == 12 for t, _ in probs)
+
+
+def test_a_vocabulary_that_is_hardly_larger_than_the_picture_is_shown_whole():
+    logits = torch.arange(9.0)[None, None]
+    drawing = logits_flow(LogitsInputs(logits, torch.tensor([[0]])).trace())
+    assert len(shown(drawing, "probs")) == 9 and " more" not in drawing.text
+
+
+def test_on_a_phone_the_column_that_the_course_asks_about_is_shown():
+    """`sat` in the second column, whatever its logit is."""
+    for logit in (2.5, 6.0, 12.0, -7.25):
+        logits = FIVE_WORDS.logits.clone()
+        logits[0, 1, 2] = logit
+        trace = replace(FIVE_WORDS, logits=logits).trace()
+        drawing = logits_flow(trace, FIVE_WORDS.vocabulary, width=48)
+        assert drawing.scene.width <= 48 and "logits[0,1,2]" in drawing.keys
+        assert "logits_grad[0,1,2]" in drawing.keys
+
+
+def test_a_huge_vocabulary_keeps_the_edges_straight():
+    logits = torch.zeros(1, 2, 200_000)
+    drawing = logits_flow(LogitsInputs(logits, torch.tensor([[5, 199_999]])).trace(), width=48)
+    assert {len(line) for line in drawing.text.splitlines()} == {drawing.scene.width}
+    assert drawing.scene.width <= 48 and "19999" in drawing.text

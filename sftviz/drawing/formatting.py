@@ -29,6 +29,28 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text.replace("-", MINUS)
 
 
+def rounded(value: float) -> float:
+    """The value of what `number` writes."""
+    return float(number(value).replace(MINUS, "-"))
+
+
+def relation(computed: float, written: str) -> str:
+    """The sign between a formula and its value: `=`, or `≈` if their digits differ.
+
+    Numbers are shown with four digits, so a result that is computed from the shown numbers may
+    differ from the result that is shown.
+
+    >>> relation(1.4 / 3, "0.4667"), relation(1519 / 3, "506.2")
+    ('=', '≈')
+    """
+    return "=" if number(computed) == written else "≈"
+
+
+def count_of(count: int, noun: str, ending: str = "s") -> str:
+    """A count and its noun: `1 token`, `2 tokens`."""
+    return f"{count} {noun}{'' if count == 1 else ending}"
+
+
 def text_width(text: str) -> int:
     """The number of cells that a text takes: Chinese characters take two, accents none."""
     return len(text) if text.isascii() else cells(text)

@@ -2,21 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from textwrap import wrap
 
+import torch
 from torch import Tensor
 
 from sftviz.accumulation import AccumulationTrace, MicrobatchRecord
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.formatting import number
+from sftviz.drawing.formatting import count_of, number, relation, rounded, token_label
 from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
-from sftviz.views.grid import Columns, fit_columns, fit_rows, grid
+from sftviz.rules import Gradient, Scaling
+from sftviz.views.grid import Columns, Places, fit_columns, fit_rows, grid
 from sftviz.views.parts import (
     CELL,
     FRAME,
     TITLES,
     TONES,
     WIDTH,
+    check_width,
     equals,
     ledger,
     sections,
@@ -27,6 +31,7 @@ from sftviz.views.stages import Term
 
 _BODY = 66  # cells, for the longest line with its result
 _MOST = 6  # rows and columns of a parameter
+_NAME = 24  # cells, at most, for the name of a rule
 
 
 def accumulation_flow(
@@ -35,18 +40,23 @@ def accumulation_flow(
     """A window from its first microbatch to `zero_grad()`, with `.grad` after each microbatch.
 
     Args:
-        trace: the run to draw; of the model's parameters, the first one that is a matrix.
+        trace: the run to draw; of the model's parameters, the first one that is a matrix. Of a
+            large one, the rows and columns with a gradient are shown first.
         reached: how many of its moments are shown: one per microbatch, then the optimizer's step,
             then `zero_grad()`. The space of later moments stays empty. None: all moments.
-        width: in cells.
+        width: in cells, 48 or more.
+
+    Raises:
+        TypeError, ValueError: the width is not an int, or too small.
 
     >>> from sftviz.accumulation import accumulate
     >>> from sftviz.experiments.bigram import BigramModel, make_window
     >>> trace = accumulate(BigramModel(vocab_size=3), make_window(B=4, G=2, vocab_size=3), "G²")
     >>> accumulation_flow(trace).alt
-    'Accumulation of 2 microbatches, by the rule G²: .grad has grown to 2 times the gradient \
-of the mean per sequence. zero_grad(): .grad is None, and the next window begins.'
+    'Accumulation of 2 microbatches, by the rule G²: compared with the gradient of the mean per \
+sequence, .grad has ratio 2 and cosine 1. zero_grad(): .grad is None, and the next window begins.'
     """
+    check_width(width)
     count = len(trace.microbatches)
     reached = count + 2 if reached is None else reached
     page = _Page(trace, reached, width - FRAME)
@@ -59,9 +69,9 @@ of the mean per sequence. zero_grad(): .grad is None, and the next window begins
     return Drawing(flow, _describe(trace, reached))
 
 
-def readings(trace: AccumulationTrace, reached: int) -> dict[str, Text]:
-    """The results of a window by name; `…` before its end."""
-    is_shown = reached > len(trace.microbatches)
+def readings(trace: AccumulationTrace, reached: int | None = None) -> dict[str, Text]:
+    """The results of a window by name; `…` before its end. `reached` as for the flow."""
+    is_shown = reached is None or reached > len(trace.microbatches)
     return {
         name: Text(number(getattr(trace, name)) if is_shown else "…", TONES[name], name)
         for name in ("ratio", "cosine")
@@ -73,6 +83,9 @@ def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
 
     With a ratio and a cosine of 1 both are equal. A ratio that is not 1 is a wrong length, a cosine
     that is not 1 a wrong direction.
+
+    Raises:
+        ValueError: there is no trace.
 
     >>> from sftviz.accumulation import accumulate
     >>> from sftviz.experiments.bigram import BigramModel, make_window
@@ -87,10 +100,12 @@ def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
     │ ÷ tokens  = ÷ 32  ratio [        1]  cosine [        1]  of the mean per token    │
     ╰───────────────────────────────────────────────────────────────────────────────────╯
     """
+    if len(traces) == 0:
+        raise ValueError("traces is empty: give at least one trace of `accumulate`.")
     rows = [
         (
-            Text(f"÷ {trace.scaling.name}" if trace.scaling.name != "none" else "÷ 1"),
-            equals(Text(f"÷ {', '.join(sorted({str(of.divisor) for of in trace.microbatches}))}")),
+            Text(f"÷ {_name(trace.scaling)}" if trace.scaling.name != "none" else "÷ 1"),
+            _divisors(trace),
             Row((Text("ratio "), _value("ratio", trace.ratio))),
             Row((Text("cosine "), _value("cosine", trace.cosine))),
             Text(f"of the mean per {trace.scaling.per}", "muted"),
@@ -98,19 +113,33 @@ def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
         for trace in traces
     ]
     values = "; ".join(
-        f"÷ {trace.scaling.name}: ratio {number(trace.ratio)}, cosine {number(trace.cosine)}"
+        f"÷ {_name(trace.scaling)}: ratio {number(trace.ratio)}, cosine {number(trace.cosine)}"
         for trace in traces
     )
     return Drawing(Card(table(rows, gap=2)), f"Accumulated against full-batch gradient. {values}.")
 
 
+def _divisors(trace: AccumulationTrace) -> Node:
+    """What the microbatches were divided by."""
+    divisors = sorted({of.divisor for of in trace.microbatches})
+    is_exact = all(rounded(divisor) == divisor for divisor in divisors)
+    return equals(Text(f"÷ {', '.join(map(number, divisors))}"), "=" if is_exact else "≈")
+
+
+def _name(scaling: Scaling) -> str:
+    return token_label(scaling.name, _NAME)
+
+
 def _describe(trace: AccumulationTrace, reached: int) -> str:
     count = len(trace.microbatches)
-    alt = f"Accumulation of {count} microbatches, by the rule {trace.scaling.name}: "
+    rule = _name(trace.scaling)
+    alt = f"Accumulation of {count_of(count, 'microbatch', 'es')}, by the rule {rule}: "
     if reached <= count:
         return f"{alt}{reached} of {count} are in .grad."
-    mean = f"the gradient of the mean per {trace.scaling.per}"
-    alt += f".grad has grown to {number(trace.ratio)} times {mean}."
+    alt += (
+        f"compared with the gradient of the mean per {trace.scaling.per}, .grad has ratio "
+        f"{number(trace.ratio)} and cosine {number(trace.cosine)}."
+    )
     return f"{alt} zero_grad(): {_after_window(trace)}." if reached > count + 1 else alt
 
 
@@ -122,35 +151,47 @@ class _Page:
     reached: int
     width: int
 
-    @property
+    @cached_property
     def parameter(self) -> str:
-        return next(name for name, grad in self.trace.grad.items() if grad.ndim == 2)
+        matrices = (name for name, grad in self.trace.grad.items() if grad.ndim == 2)
+        return next(matrices, next(iter(self.trace.grad)))
 
-    @property
-    def columns(self) -> Columns:
-        columns = self.trace.grad[self.parameter].shape[1]
-        return fit_columns(columns, min(self.width, _MOST * (CELL + 1)))
+    @cached_property
+    def places(self) -> tuple[Places, Columns]:
+        """The rows and columns of the parameter that are shown."""
+        full_batch, grad = map(self.matrix, (self.trace.full_batch_grad, self.trace.grad))
+        has_grad = (full_batch != 0) | (grad != 0)  # also with a leftover gradient
+        rows, columns = (has_grad.any(dim).nonzero().flatten().tolist() for dim in (1, 0))
+        width = min(self.width, _MOST * (CELL + 1))
+        return (
+            fit_rows(len(grad), _MOST, rows[:_MOST]),
+            fit_columns(grad.shape[1], width, around=columns[:_MOST]),
+        )
 
     @property
     def body(self) -> int:
-        return min(max(_BODY, self.columns.width), self.width)
+        return min(max(_BODY, self.places[1].width), self.width)
+
+    def matrix(self, gradient: Gradient) -> Tensor:
+        """The gradient of the parameter; one that is not a matrix is written as one."""
+        return torch.atleast_2d(gradient[self.parameter]).flatten(0, -2)
 
     def microbatch(self, record: MicrobatchRecord) -> Node:
         is_shown = record.index < self.reached
         masked_sum = Term(number(record.masked_sum.item()) if is_shown else "…", "masked_sum")
         terms = (
             Term("scaled_loss", "scaled_loss"),
-            Term(" = −("),
+            Term(f" {_relation(record) if is_shown else '='} −("),
             masked_sum,
-            Term(f") ÷ {record.divisor}"),
+            Term(f") ÷ {number(record.divisor)}"),
         )
-        note = f"{record.num_tokens} response tokens"
+        note = count_of(record.num_tokens, "response token")
         left = wrapped_formula(terms, self.body - CELL - 1, note)
         loss = _value("scaled_loss", record.scaled_loss.item() if is_shown else None)
         after = "after backward()"
         if record.index == 0 and self.trace.leftover is not None:
             after += ", added to the gradient of the window before"
-        grad, added = (of[self.parameter] for of in (record.grad, record.microbatch_grad))
+        grad, added = map(self.matrix, (record.grad, record.microbatch_grad))
         return Column(
             (
                 *ledger(left, loss, self.body),
@@ -161,7 +202,7 @@ class _Page:
 
     def step(self) -> Node:
         is_shown = self.reached > len(self.trace.microbatches)
-        grad = self.trace.full_batch_grad[self.parameter]
+        grad = self.matrix(self.trace.full_batch_grad)
         note = f"all rows at once, the mean per {self.trace.scaling.per}"
         ratio, cosine = (
             _value(name, getattr(self.trace, name) if is_shown else None)
@@ -181,15 +222,22 @@ class _Page:
         return Text(_after_window(self.trace) if is_shown else "", "muted")
 
     def grid(self, field: str, grad: Tensor, added: Tensor, is_shown: bool) -> list[Node]:
-        """A gradient as a grid. Entries that something was added to have the gradient's tone."""
-        values, is_added = grad.tolist(), added.ne(0).tolist()
+        """A gradient as a grid. Entries that something was added to have the gradient's tone.
+
+        Before it is shown only these have a key. In a live drawing, a value that changes under the
+        same key lights up: so these light up when it is shown, and the others appear.
+        """
+        rows, columns = self.places
 
         def cell(row: int, column: int) -> Cell:
-            text = number(values[row][column]) if is_shown else ""
-            tone = "gradient" if is_shown and is_added[row][column] else "entry"
-            return Cell(text, CELL, tone, f"{field}[{row},{column}]")
+            is_added = added[row, column].item() != 0
+            text = number(grad[row, column].item()) if is_shown else ""
+            tone = "gradient" if is_shown and is_added else "entry"
+            key = f"{field}[{row},{column}]" if is_shown or is_added else None
+            return Cell(text, CELL, tone, key)
 
-        return grid(fit_rows(len(values), _MOST), self.columns, cell)
+        numbers = columns.numbers("column")
+        return [*numbers, *grid(rows, columns, cell)]
 
     def caption(self, name: str, note: str) -> list[Node]:
         """A name with a note, on one line or two."""
@@ -197,6 +245,15 @@ class _Page:
         if line.width <= self.body:
             return [line]
         return [Text(name, "gradient"), *(Text(part, "muted") for part in wrap(note, self.body))]
+
+
+def _relation(record: MicrobatchRecord) -> str:
+    """The sign between the formula of a scaled loss and its value."""
+    divisor = rounded(record.divisor)
+    if divisor == 0:
+        return "="  # NaN, as the mean of no tokens
+    written = number(record.scaled_loss.item())
+    return relation(-rounded(record.masked_sum.item()) / divisor, written)
 
 
 def _after_window(trace: AccumulationTrace) -> str:

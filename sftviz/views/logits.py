@@ -1,14 +1,18 @@
 """The step from the logits on: one column per token, one line per entry of the vocabulary."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
 
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.formatting import number, token_label
+from sftviz.drawing.formatting import number, text_width, token_label
 from sftviz.drawing.scene import Cell, Column, Node, Row, Text
 from sftviz.logits import LogitsTrace
 from sftviz.validate import check_vocabulary
-from sftviz.views.grid import Columns, Places, fit_columns, fit_rows, grid, shown
+from sftviz.views.focus import Place, what_counts
+from sftviz.views.grid import MAX_ROWS, Columns, fit_columns, grid
 from sftviz.views.parts import (
     CELL,
     FRAME,
@@ -16,7 +20,9 @@ from sftviz.views.parts import (
     TONES,
     WIDTH,
     caption,
+    check_width,
     describe,
+    label_text,
     ledger,
     result,
     sections,
@@ -24,22 +30,33 @@ from sftviz.views.parts import (
 )
 from sftviz.views.stages import Term, explain_step, formula_of_names
 
-_NAMES = 10  # cells, for the names of the entries beside a grid
+_NAMES = 9  # cells, at most, for the name of an entry beside a grid
+_TOP = 3  # entries that are shown besides the labels, if the vocabulary is large
 _BODY = 70  # cells, for the longest formula and its result
+_NARROWEST_CELL = 9  # for −0.1234
 
 
 def logits_flow(
-    trace: LogitsTrace, vocabulary: Sequence[str] | None = None, width: int = WIDTH
+    trace: LogitsTrace,
+    vocabulary: Sequence[str] | None = None,
+    width: int = WIDTH,
+    around: Sequence[Place] | None = None,
 ) -> Drawing:
     """From the logits to softmax, the label's log-prob, the loss, and back: both gradients.
+
+    Of a large vocabulary, the labels and the most probable entries are shown, and the sums of all
+    others.
 
     Args:
         trace: the run to draw; of a batch, the first sequence.
         vocabulary: V strings; without them the entries are numbered.
-        width: in cells; columns that do not fit are left out.
+        width: in cells, 48 or more; columns that do not fit are left out.
+        around: what is shown first if there is no room for all: tokens (row, token), and entries
+            (row, token, entry). None: what counts.
 
     Raises:
-        TypeError, ValueError: there is not one string per entry of the vocabulary.
+        TypeError, ValueError: there is not one string per entry of the vocabulary, or the width is
+            too small.
 
     >>> from sftviz.examples import FIVE_WORDS
     >>> logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary).alt.partition("; gradient")[0]
@@ -47,12 +64,25 @@ def logits_flow(
     """
     _, S, V = trace.logits.shape
     check_vocabulary(vocabulary, V)
+    check_width(width)
     inner = width - FRAME
-    entries = fit_rows(V)
-    columns = fit_columns(S, inner - _NAMES, lambda columns: _texts(trace, entries, columns))
-    body = max(columns.width + _NAMES, min(_BODY, inner))
-    names = vocabulary or [str(entry) for entry in range(V)]
-    page = _Page(trace, names, entries, columns, body)
+    around = [place for place in around or what_counts(trace.step) if place[0] == 0]
+    tokens = [token for _, token, *_ in around]
+    if V <= MAX_ROWS:
+        names = max(map(text_width, _names(vocabulary, range(V))))
+    else:
+        names = max(_NAMES, len(f"{V} more"))
+    room = inner - names
+    candidates = fit_columns(S, room, narrowest=_NARROWEST_CELL, around=tokens).shown
+    entries = _entries(trace, candidates, [entry for _, _, *of in around for entry in of])
+    rest = _Rest.of(trace, entries)
+    columns = fit_columns(
+        *(S, room),
+        lambda columns: map(len, _texts(trace, entries, rest, columns)),
+        *(_NARROWEST_CELL, tokens),
+    )
+    body = max(columns.width + names, min(_BODY, inner))
+    page = _Page(trace, vocabulary, entries, rest, columns, body)
     bodies = {
         "Inputs": page.inputs(),
         "Softmax": page.softmax(),
@@ -85,12 +115,53 @@ def readings(trace: LogitsTrace, token: int, entry: int) -> dict[str, Text]:
     }
 
 
-def _texts(trace: LogitsTrace, entries: Places, columns: list[int]) -> Iterator[str]:
+def _entries(trace: LogitsTrace, tokens: list[int], wanted: Sequence[int]) -> list[int]:
+    """The entries of the vocabulary to show: all, or the labels, the most probable, and others."""
+    V = trace.logits.shape[2]
+    labels = {*trace.labels[0, tokens].tolist()}
+    counted = [token for token in tokens if trace.step.response_mask[0, token]]
+    most_probable = trace.probs[0, counted or tokens].amax(0)  # (V)
+    top = most_probable.topk(min(V, max(_TOP, MAX_ROWS - len(labels)))).indices
+    entries = sorted({at for at in (*labels, *top.tolist(), *wanted) if 0 <= at < V})
+    is_small = V <= MAX_ROWS or len(entries) >= V - 1
+    return list(range(V)) if is_small else entries
+
+
+def _names(vocabulary: Sequence[str] | None, entries: Iterable[int]) -> list[str]:
+    return [token_label(vocabulary[at], _NAMES) if vocabulary else str(at) for at in entries]
+
+
+class _Rest(NamedTuple):
+    """The entries of the vocabulary that are not shown, and what they add up to."""
+
+    count: int
+    sums: dict[str, list[float]]  # of some fields, for each token
+
+    @classmethod
+    def of(cls, trace: LogitsTrace, entries: list[int]) -> "_Rest":
+        is_left = torch.ones(trace.logits.shape[2], dtype=torch.bool)  # (V)
+        is_left[entries] = False
+        count = int(is_left.sum())
+        fields = ("probs", "logits_grad") if count else ()
+        return cls(
+            count,
+            {
+                field: getattr(trace, field)[0][:, is_left].double().sum(1).tolist()  # (S)
+                for field in fields
+            },
+        )
+
+
+def _texts(
+    trace: LogitsTrace, entries: list[int], rest: _Rest, columns: list[int]
+) -> Iterator[str]:
     """Every number that is shown in some columns."""
     for values in (trace.logits, trace.probs, trace.logits_grad):  # (B, S, V)
-        yield from map(number, values[0, columns][:, shown(entries)].flatten().tolist())
+        yield from map(number, values[0, columns][:, entries].flatten().tolist())
     for values in (trace.step.policy_log_probs, trace.step.grad):  # (B, S)
         yield from map(number, values[0, columns].tolist())
+    for sums in rest.sums.values():
+        yield from (number(sums[column]) for column in columns)
 
 
 @dataclass(frozen=True)
@@ -98,8 +169,9 @@ class _Page:
     """What is shown of a trace, and the sections that show it."""
 
     trace: LogitsTrace
-    vocabulary: Sequence[str]
-    entries: Places  # of the vocabulary: the rows of a grid
+    vocabulary: Sequence[str] | None
+    entries: list[int]  # of the vocabulary: the rows of a grid
+    rest: _Rest
     columns: Columns
     body: int  # the width of a section's body
 
@@ -108,6 +180,7 @@ class _Page:
         return Column(
             (
                 caption("logits", f"(B, S, V) = ({B}, {S}, {V})"),
+                *self.columns.numbers(),
                 *self.entry_grid("logits"),
                 caption("labels", "the next token"),
                 self.labels(),
@@ -132,15 +205,17 @@ class _Page:
     def step(self) -> Node:
         lines: list[Node] = []
         for stage in explain_step(self.trace.step)[1:4]:
-            terms = (Term(stage.quantity, stage.quantity), Term(" = "), *stage.substitution)
+            sign = Term(f" {stage.sign} ")
+            terms = (Term(stage.quantity, stage.quantity), sign, *stage.substitution)
             left = wrapped_formula(terms, self.body - CELL - 1)
             lines += ledger(left, result(self.trace.step, stage.quantity), self.body)
         return Column(tuple(lines))
 
     def gradient(self) -> Node:
         backward = explain_step(self.trace.step)[4]
-        terms = (Term("grad", "grad"), Term(" = "), *backward.substitution)
-        heading = wrapped_formula(terms, self.body, "whatever the logits are")
+        terms = (Term("grad", "grad"), Term(f" {backward.sign} "), *backward.substitution)
+        note = "whatever the logits are" if self.trace.step.num_tokens else backward.note
+        heading = wrapped_formula(terms, self.body, note)
         return Column((*heading, self.token_line("grad")))
 
     def logits_gradient(self) -> Node:
@@ -159,10 +234,14 @@ class _Page:
 
     def labels(self) -> Node:
         """The name of each token's label."""
-        labels, width = self.trace.labels[0].tolist(), self.columns.cell - 2
-        return self.line(
-            "labels", "response", lambda token: token_label(self.vocabulary[labels[token]], width)
-        )
+        labels, counts = self.trace.labels[0].tolist(), self.trace.step.response_mask[0].tolist()
+        width = self.columns.cell - 2
+
+        def name(token: int) -> str:
+            text = label_text(labels[token], counts[token], self.vocabulary, width)
+            return token_label(text, width)
+
+        return self.line("labels", "response", name)
 
     def line(self, field: str, tone: str, text: Callable[[int], str]) -> Node:
         return self.columns.line(
@@ -172,27 +251,40 @@ class _Page:
         )
 
     def entry_grid(self, field: str) -> list[Node]:
-        """A field of the trace, (B, S, V): one line per entry of the vocabulary, then its name."""
-        values = getattr(self.trace, field)[0].tolist()
+        """A field of the trace, (B, S, V): one line per entry of the vocabulary, then its name.
+
+        The entries that are not shown have a line with their sum, if a sum means something.
+        """
+        values = getattr(self.trace, field)[0][:, self.entries].tolist()  # (S, entries)
         labels = self.trace.labels[0].tolist()
 
-        def cell(entry: int, token: int) -> Cell:
+        def cell(place: int, token: int) -> Cell:
+            entry = self.entries[place]
             is_label = labels[token] == entry and field != "logits_grad"
             return Cell(
-                number(values[token][entry]),
+                number(values[token][place]),
                 self.columns.cell,
                 self.tone(token, "response" if is_label else TONES[field]),
                 f"{field}[0,{token},{entry}]",
             )
 
-        lines = grid(self.entries, self.columns, cell)
-        return [
-            line if entry is None else Row((line, self.name(entry)), gap=1)
-            for entry, line in zip(self.entries, lines, strict=True)
-        ]
+        lines = grid(tuple(range(len(self.entries))), self.columns, cell)
+        names = [Text(name, "muted") for name in _names(self.vocabulary, self.entries)]
+        if self.rest.count:
+            lines.append(self.rest_line(field))
+            names.append(Text(f"{self.rest.count} more", "muted"))
+        return [Row(pair, gap=1) for pair in zip(lines, names, strict=True)]
 
-    def name(self, entry: int) -> Text:
-        return Text(token_label(self.vocabulary[entry], _NAMES - 1), "muted")
+    def rest_line(self, field: str) -> Node:
+        """The sum over the entries that are not shown."""
+        sums = self.rest.sums.get(field)
+        return self.columns.line(
+            lambda token: Cell(
+                number(sums[token]) if sums else "⋮",
+                self.columns.cell,
+                self.tone(token, TONES[field]),
+            )
+        )
 
     def tone(self, token: int, tone: str) -> str:
         return tone if self.trace.step.response_mask[0, token] else "masked"

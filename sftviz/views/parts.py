@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sftviz.drawing.formatting import count_of, number, token_label
 from sftviz.drawing.scene import Align, Cell, Column, Flow, Node, Row, Text
 from sftviz.step import StepTrace
+from sftviz.validate import above_zero, check_count
 from sftviz.views.stages import Term, value
 
 TONES = {
@@ -25,6 +27,7 @@ TONES = {
     "ratio": "loss",
     "cosine": "masked_sum",
 }
+NOT_SCORED = "not scored"
 # All widths are in cells.
 WIDTH = 112  # of a picture: what a notebook shows on a small laptop
 NARROWEST = 48  # of a picture: what a formula needs
@@ -34,14 +37,25 @@ CELL = 11  # at least: a gradient of −0.003906 fits, so columns do not move wh
 
 
 def describe(trace: StepTrace) -> str:
-    """Describe a run of the step in one sentence."""
-    return (
+    """Describe a run of the step in one sentence, and in another one what looks wrong."""
+    count, size = trace.num_tokens, trace.response_mask.numel()
+    sentence = (
         f"SFT step, G = {trace.gradient_accumulation_steps}: "
-        f"{trace.num_tokens} of {trace.response_mask.numel()} tokens count; "
+        f"{count} of {count_of(size, 'token')} {'counts' if count == 1 else 'count'}; "
         f"masked_sum {value(trace, 'masked_sum')}; loss {value(trace, 'loss')}; "
-        f"scaled_loss {value(trace, 'scaled_loss')}; "
-        f"gradient {value(trace, 'grad')} at response tokens, 0 elsewhere."
+        f"scaled_loss {value(trace, 'scaled_loss')}; gradient {value(trace, 'grad')} "
+        f"{_places(count, size)}."
     )
+    return f"{sentence} {above_zero(trace.policy_log_probs)}".rstrip()
+
+
+def _places(count: int, size: int) -> str:
+    """Where the gradient has its value."""
+    if count == 0:
+        return "everywhere"
+    if count == size:
+        return "at every token"
+    return f"at {'the response token' if count == 1 else 'response tokens'}, 0 elsewhere"
 
 
 def formula(terms: tuple[Term, ...], note: str = "") -> Row:
@@ -58,6 +72,17 @@ def wrapped_formula(terms: tuple[Term, ...], width: int, note: str = "") -> tupl
         else:
             groups.append([text])
     return _wrap(groups, width, indent=4)
+
+
+def label_text(label: int, counts: bool, vocabulary: Sequence[str] | None, width: int) -> str:
+    """A label as a word, in at most `width` cells, or as its number if there is no vocabulary.
+
+    A masked label that is not in the vocabulary, such as −100, is not scored. One that counts is a
+    mistake, and is written as its number.
+    """
+    if not 0 <= label < (len(vocabulary) if vocabulary else label + 1):
+        return number(label) if counts else NOT_SCORED
+    return token_label(vocabulary[label], width) if vocabulary else str(label)
 
 
 def readout(readings: Mapping[str, Text], width: int) -> Node:
@@ -95,8 +120,8 @@ def _tone(term: Term) -> str:
 def sections(bodies: Mapping[str, Node], first: int, *, beside: bool) -> Flow:
     """A flow of numbered sections, each with its title beside its body or above it."""
     cards: list[Node] = []
-    for number, (title, body) in enumerate(bodies.items(), start=first):
-        heading = Row((Cell(str(number), 3, "badge"), Text(title, "title")), gap=1)
+    for index, (title, body) in enumerate(bodies.items(), start=first):
+        heading = Row((Cell(str(index), 3, "badge"), Text(title, "title")), gap=1)
         cards.append(Row((Align(heading, TITLES), body)) if beside else Column((heading, body)))
     return Flow(tuple(cards))
 
@@ -126,9 +151,18 @@ def same_width(cells: Iterable[Cell]) -> list[Cell]:
     return [cell._replace(width=width) for cell in cells]
 
 
-def equals(node: Node) -> Node:
+def equals(node: Node, sign: str = "=") -> Node:
     """A node after an equals sign."""
-    return Row((Text("= "), node))
+    return Row((Text(f"{sign} "), node))
+
+
+def check_width(width: int) -> None:
+    """Check that a width in cells has room for a formula."""
+    check_count("width", width, "it is a number of character cells")
+    if width < NARROWEST:
+        raise ValueError(
+            f"width must be at least {NARROWEST} cells, got {width}: a formula needs that many."
+        )
 
 
 def table(rows: Sequence[Sequence[Node]], gap: int) -> Node:

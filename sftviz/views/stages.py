@@ -6,6 +6,7 @@ formula is a template that is filled twice: with the names of its quantities, an
 
 import ast
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sftviz import step
-from sftviz.drawing.formatting import MINUS, number
+from sftviz.drawing.formatting import MINUS, number, relation, rounded
 from sftviz.step import StepTrace
 
 SYMBOLS = {"gradient_accumulation_steps": "G", "normalize_constant": "c"}
@@ -44,8 +45,19 @@ class Stage:
     code: tuple[tuple[Term, ...], ...]  # the lines that computed it
     formula: tuple[Term, ...]  # with the names of quantities
     substitution: tuple[Term, ...]  # the same formula with the numbers of this run
+    sign: str  # between the substitution and the value: `=`, or `≈` if their digits differ
     value: str
     note: str
+
+
+class _Shown(NamedTuple):
+    """The numbers of a run, rounded to the digits that are shown."""
+
+    row_sums: list[float]  # of the masked log-probs; empty if not all are shown
+    masked_sum: float
+    loss: float
+    G: int
+    c: float
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,21 @@ class _Description:
     quantity: str
     lines: tuple[str, ...]  # the names that the lines of code assign, or what they do
     template: str  # the formula with names of fields; `:Σ` is the sum over a field's tokens
+    compute: Callable[[_Shown], float] | None = None  # the formula's value; None: it is exact
     note: Callable[[StepTrace], str] = lambda trace: ""
+
+
+def _squared(G: int) -> str:
+    text = number(float(G * G))
+    return f"in all ÷ G² {'=' if rounded(G * G) == G * G else '≈'} ÷ {text}"
+
+
+def _elsewhere(trace: StepTrace) -> str:
+    """Where the gradient is 0; that it is nowhere takes as many cells."""
+    if trace.num_tokens == 0:
+        return "no token counts"
+    is_all = trace.num_tokens == trace.response_mask.numel()
+    return "same at all tokens" if is_all else "0 at masked tokens"
 
 
 _STAGES = (
@@ -65,33 +91,37 @@ _STAGES = (
         "num_tokens",
         ("num_tokens",),
         "{response_mask:Σ}",
-        lambda trace: f"of {trace.response_mask.numel()}",
+        note=lambda trace: f"of {trace.response_mask.numel()}",
     ),
     _Description(
         "Masked sum",
         "masked_sum",
         ("masked_log_probs", "masked_sum"),
         "{masked_log_probs:Σ} ÷ {normalize_constant}",
+        lambda shown: sum(shown.row_sums) / shown.c,
     ),
     _Description(
         "Negate, divide by G",
         "loss",
         ("loss",),
         f"{MINUS}{{masked_sum}} ÷ {{gradient_accumulation_steps}}",
+        lambda shown: -shown.masked_sum / shown.G,
     ),
     _Description(
         "Divide by G again",
         "scaled_loss",
         ("scaled_loss",),
         "{loss} ÷ {gradient_accumulation_steps}",
-        lambda trace: f"in all ÷ G² = ÷ {trace.gradient_accumulation_steps**2}",
+        lambda shown: shown.loss / shown.G,
+        lambda trace: _squared(trace.gradient_accumulation_steps),
     ),
     _Description(
         "Backward",
         "grad",
         ("backward",),
         f"{MINUS}1 ÷ ({{gradient_accumulation_steps}}² · {{normalize_constant}})",
-        lambda trace: "0 at masked tokens" if trace.num_tokens else "no token counts",
+        lambda shown: -1 / (shown.G**2 * shown.c),
+        _elsewhere,
     ),
     _Description(
         "Return",
@@ -115,19 +145,50 @@ def explain_step(trace: StepTrace) -> tuple[Stage, ...]:
     5 Backward → −0.25
     6 Return → 0.7
     """
-    return tuple(
-        Stage(
-            number=index,
-            title=stage.title,
-            quantity=stage.quantity,
-            code=tuple(_code()[line] for line in stage.lines),
-            formula=formula_of_names(stage.template),
-            substitution=_fill(stage.template, lambda *field: _numbers(trace, *field)),
-            value=value(trace, stage.quantity),
-            note=stage.note(trace),
-        )
-        for index, stage in enumerate(_STAGES, start=1)
+    rows = trace.masked_log_probs.cpu().double().sum(1).tolist()
+    shown = _Shown(
+        row_sums=[rounded(row) for row in rows] if len(rows) <= _ADDENDS else [],
+        masked_sum=rounded(trace.masked_sum.item()),
+        loss=rounded(trace.loss.item()),
+        G=trace.gradient_accumulation_steps,
+        c=rounded(trace.normalize_constant),
     )
+    return tuple(
+        _explain(trace, shown, index, stage) for index, stage in enumerate(_STAGES, start=1)
+    )
+
+
+def _explain(trace: StepTrace, shown: _Shown, index: int, stage: _Description) -> Stage:
+    template, compute = stage.template, stage.compute
+    if stage.quantity == "grad" and trace.num_tokens == 0:
+        template, compute = "0", None  # the formula holds at response tokens
+    if stage.quantity == "masked_sum" and not shown.row_sums:
+        compute = None  # the formula is abridged
+    written = value(trace, stage.quantity)
+    computed = compute(shown) if compute else None
+    notes = [stage.note(trace), _out_of_range(trace, stage.quantity, computed, written)]
+    return Stage(
+        number=index,
+        title=stage.title,
+        quantity=stage.quantity,
+        code=tuple(_code()[line] for line in stage.lines),
+        formula=formula_of_names(template),
+        substitution=_fill(template, lambda *field: _numbers(trace, *field)),
+        sign="=" if computed is None else relation(computed, written),
+        value=written,
+        note=", ".join(note for note in notes if note),
+    )
+
+
+def _out_of_range(trace: StepTrace, quantity: str, computed: float | None, written: str) -> str:
+    """A note on a result that its dtype has no number for."""
+    if not computed or not math.isfinite(computed):
+        return ""
+    dtype = str(getattr(trace, quantity).dtype).removeprefix("torch.")
+    if written.endswith("inf"):
+        return f"too large for {dtype}"
+    is_small = written == "0" and quantity != "masked_sum"  # a sum may be 0 by cancellation
+    return f"too small for {dtype}" if is_small else ""
 
 
 def value(trace: StepTrace, quantity: str) -> str:

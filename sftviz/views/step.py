@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.formatting import number, token_label
+from sftviz.drawing.formatting import count_of, number, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.step import StepTrace
-from sftviz.validate import Tokens, check_tokens
-from sftviz.views.grid import Columns, Places, elide, fit_columns, fit_rows, grid, shown
+from sftviz.validate import Tokens, above_zero, check_count, check_tokens
+from sftviz.views.focus import Place, what_counts
+from sftviz.views.grid import Columns, Gap, Places, elide, fit_columns, fit_rows, grid, shown
 from sftviz.views.parts import (
     CELL,
     FRAME,
-    NARROWEST,
     TITLES,
     TONES,
     WIDTH,
     caption,
+    check_width,
     describe,
     equals,
     formula,
@@ -40,7 +41,12 @@ _NARROWEST_CELL = 3  # a digit and its flanks
 _SUMS = 10  # cells, at least, for the row sums beside a grid
 
 
-def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH) -> Drawing:
+def step_flow(
+    trace: StepTrace,
+    tokens: Tokens | None = None,
+    width: int = WIDTH,
+    around: Sequence[Place] | None = None,
+) -> Drawing:
     """The whole step from top to bottom: its inputs and its six stages.
 
     The picture fits itself to its width: titles move above what they name, code is wrapped, and
@@ -50,6 +56,8 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
         trace: the run to draw.
         tokens: B rows of S strings, shown above the log-probs.
         width: in cells, 48 or more.
+        around: if there is no room for all tokens, those that are shown first, (row, token), with
+            their neighbours. None: `what_counts` of the trace.
 
     Raises:
         TypeError, ValueError: there is not one string per token, or the width is too small.
@@ -59,12 +67,9 @@ def step_flow(trace: StepTrace, tokens: Tokens | None = None, width: int = WIDTH
     'SFT step, G = 2: 7 of 8 tokens count; masked_sum −2.8; loss 1.4; scaled_loss 0.7; gradient \
 −0.25 at response tokens, 0 elsewhere.'
     """
-    if width < NARROWEST:
-        raise ValueError(
-            f"width must be at least {NARROWEST} cells, got {width}: a formula needs that many."
-        )
+    check_width(width)
     inner = width - FRAME
-    token_grids = _fit(trace, tokens, inner)
+    token_grids = _fit(trace, tokens, inner, around or what_counts(trace))
     stages = explain_step(trace)
     sums = [_sum_terms(stage) for stage in stages]
     natural = max(token_grids.width, *map(_natural_width, stages, sums))
@@ -99,8 +104,9 @@ def key_formula(trace: StepTrace) -> Drawing:
     rows = [
         (
             Text(stage.quantity, TONES[stage.quantity], stage.quantity),
-            *(equals(formula(terms)) for terms in (stage.formula, stage.substitution)),
-            equals(outcome),
+            equals(formula(stage.formula)),
+            equals(formula(stage.substitution)) if _has_numbers(stage) else Text(""),
+            equals(outcome, stage.sign),
         )
         for stage, outcome in zip(stages, results, strict=True)
     ]
@@ -108,7 +114,7 @@ def key_formula(trace: StepTrace) -> Drawing:
 
 
 def gradient_formula(trace: StepTrace) -> Drawing:
-    """The two cases of the gradient, with the values that autograd computed.
+    """The cases of the gradient that occur, with the values that autograd computed.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(gradient_formula(WORKED_EXAMPLE.trace()))
@@ -121,22 +127,24 @@ def gradient_formula(trace: StepTrace) -> Drawing:
     masked = ~trace.response_mask
     left = number(largest(trace.grad[masked]).item())
     cells = same_width((result(trace, "grad"), Cell(left, CELL, "masked")))
-    rows = [
-        (
-            Row((Text("grad", "gradient", "grad"), Text(" = "), Text("⎧", "muted"))),
-            formula(backward.formula),
-            equals(formula(backward.substitution)),
-            equals(cells[0]),
-            Text(f" at {_count(trace.num_tokens, 'response token')}", "muted"),
-        ),
-        (
-            Text("       ⎩", "muted"),
-            Text("0"),
-            Text(""),
-            equals(cells[1]),
-            Text(f" at {_count(int(masked.sum()), 'masked token')}", "muted"),
-        ),
-    ]
+    at_response = (
+        formula(backward.formula),
+        equals(formula(backward.substitution)),
+        equals(cells[0], backward.sign),
+        Text(f" at {count_of(trace.num_tokens, 'response token')}", "muted"),
+    )
+    count = masked.numel() - trace.num_tokens
+    at_masked = (
+        Text("0"),
+        Text(""),
+        equals(cells[1]),
+        Text(f" at {count_of(count, 'masked token')}", "muted"),
+    )
+    cases = [case for case, n in ((at_response, trace.num_tokens), (at_masked, count)) if n]
+    braces = (" ⎧", " ⎩") if len(cases) == 2 else ("", "")
+    name = Row((Text("grad", "gradient", "grad"), Text(" ="), Text(braces[0], "muted")))
+    leads = (name, Text(f"      {braces[1]}", "muted"))
+    rows = [(lead, *case) for lead, case in zip(leads, cases, strict=False)]
     return Drawing(Card(table(rows, gap=1)), describe(trace))
 
 
@@ -144,7 +152,7 @@ def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) ->
     """The gradient at a response token for several G: one run of the step each.
 
     Raises:
-        TypeError, ValueError: one of the steps is not an int of at least 1.
+        TypeError, ValueError: there is no step, or one is not an int of at least 1.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(gradient_table(WORKED_EXAMPLE.trace(), steps=(1, 2, 4)))
@@ -154,20 +162,24 @@ def gradient_table(trace: StepTrace, steps: Sequence[int] = (1, 2, 4, 8, 16)) ->
     │ G = [        4]  −1 ÷ (4² · 1) = [  −0.0625] │
     ╰──────────────────────────────────────────────╯
     """
+    if len(steps) == 0:
+        raise ValueError("steps is empty: give at least one G.")
     runs = [trace.rerun(G) for G in steps]
     results = same_width(result(run, "grad") for run in runs)
+    stages = [explain_step(run)[4] for run in runs]
     rows = [
         (
             Row((Text("G = "), result(run, "gradient_accumulation_steps"), Text(" "))),
-            formula(explain_step(run)[4].substitution),
-            equals(outcome),
+            formula(stage.substitution),
+            equals(outcome, stage.sign),
         )
-        for run, outcome in zip(runs, results, strict=True)
+        for run, stage, outcome in zip(runs, stages, results, strict=True)
     ]
     values = ", ".join(
         f"{value(run, 'grad')} for G = {run.gradient_accumulation_steps}" for run in runs
     )
-    return Drawing(Card(table(rows, gap=1)), f"Gradient at a response token: {values}.")
+    place = "at a response token" if trace.num_tokens else "where no token counts"
+    return Drawing(Card(table(rows, gap=1)), f"Gradient {place}: {values}.")
 
 
 def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int = 24) -> Drawing:
@@ -176,10 +188,12 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
     Args:
         trace: the run to draw.
         tokens: B rows of S strings.
-        max_tokens: of a larger batch the first tokens and the last one are shown.
+        max_tokens: the number of lines for tokens. Of a larger batch, those around `what_counts`
+            are shown, and the first and the last.
 
     Raises:
-        TypeError, ValueError: there is not one string per token.
+        TypeError, ValueError: there is not one string per token, or `max_tokens` is not an int of
+            at least 1.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(token_table(WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens, max_tokens=5))
@@ -188,13 +202,14 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
     │ row 1 token 1 Yes  [          −0.5] [          1] [          −0.5] [    −0.25] │
     │ row 1 token 2 .    [          −0.3] [          1] [          −0.3] [    −0.25] │
     │ row 1 token 3 Why? ░          −0.8░ ░          0░ ░             0░ ░        0░ │
-    │ ⋮                                                                              │
+    │ ⋮     4 more                                                                   │
     │ row 2 token 4 blue [          −0.5] [          1] [          −0.5] [    −0.25] │
     ╰────────────────────────────────────────────────────────────────────────────────╯
     """
     B, S = trace.policy_log_probs.shape
     check_tokens(tokens, (B, S))
-    places = elide(B * S, max_tokens, max_tokens - 1)
+    check_count("max_tokens", max_tokens, "it is a number of lines")
+    places = elide(B * S, max_tokens, [row * S + token for row, token in what_counts(trace)])
     indices = shown(places)
     values = {field: getattr(trace, field).flatten()[indices].tolist() for field in TOKEN_FIELDS}
     texts = {field: list(map(number, values[field])) for field in TOKEN_FIELDS}
@@ -210,10 +225,15 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
             tone = TONES[field] if values["response_mask"][place] else "masked"
             yield Cell(texts[field][place], widths[field], tone, f"{field}[{row},{column}]")
 
+    def gap(count: int) -> Iterator[Node]:
+        yield Text("⋮", "muted")
+        yield Text(f"{count} more", "muted")
+        yield from (Text(""),) * (1 + len(TOKEN_FIELDS))
+
     blank = (Text(""),) * 3
-    gap = (Text("⋮", "muted"), *blank, *blank)
     header = (*blank, *(Text(field, TONES[field], field) for field in TOKEN_FIELDS))
-    rows = [header, *(gap if index is None else tuple(line(index)) for index in places)]
+    rows = [tuple(gap(index.count) if isinstance(index, Gap) else line(index)) for index in places]
+    rows.insert(0, header)
     return Drawing(Card(table(rows, gap=1)), describe(trace))
 
 
@@ -258,7 +278,7 @@ class _TokenGrids:
         """The sum of each row of the masked log-probs, over all its tokens."""
         for row in self.rows:
             key = f"masked_log_probs[{row},:]"
-            yield Text("") if row is None else Text(self.sums[row], "muted", key)
+            yield Text("") if isinstance(row, Gap) else Text(self.sums[row], "muted", key)
 
     @property
     def left_out(self) -> str:
@@ -270,17 +290,20 @@ class _TokenGrids:
         return f"{counts[0]} of {B} rows, {counts[1]} of {S} tokens shown; sums are over all"
 
 
-def _fit(trace: StepTrace, tokens: Tokens | None, width: int) -> _TokenGrids:
+def _fit(
+    trace: StepTrace, tokens: Tokens | None, width: int, around: Sequence[Place]
+) -> _TokenGrids:
     """Choose the rows and columns of a trace that a width in cells has room for."""
     B, S = trace.policy_log_probs.shape
     check_tokens(tokens, (B, S))
-    rows = fit_rows(B)
+    rows = fit_rows(B, around=[row for row, _ in around])
     row_indices = shown(rows)
+    tokens_around = [column for row, column in around if row in row_indices]
     totals = trace.masked_log_probs[row_indices].cpu().double().sum(1).tolist()
     sums = {row: f"Σ {number(total)}" for row, total in zip(row_indices, totals, strict=True)}
     texts: dict[str, dict[int, dict[int, str]]] = {}
 
-    def write(columns: list[int]) -> Iterator[str]:
+    def write(columns: list[int]) -> Iterator[int]:
         for field in TOKEN_FIELDS:
             values = getattr(trace, field)[row_indices][:, columns].tolist()
             texts[field] = {
@@ -288,10 +311,10 @@ def _fit(trace: StepTrace, tokens: Tokens | None, width: int) -> _TokenGrids:
                 for row, line in zip(row_indices, values, strict=True)
             }
             for line in texts[field].values():
-                yield from line.values()
+                yield from map(len, line.values())
 
     sums_width = max(_SUMS, *map(len, sums.values()))
-    columns = fit_columns(S, width - sums_width, write, narrowest=_NARROWEST_CELL)
+    columns = fit_columns(S, width - sums_width, write, _NARROWEST_CELL, tokens_around)
     return _TokenGrids(trace, tokens, rows, columns, texts, sums, columns.width + sums_width)
 
 
@@ -302,12 +325,15 @@ def _inputs(token_grids: _TokenGrids, body: int) -> Node:
     if token_grids.tokens is not None:
         pairs = zip(token_grids.rows, log_probs, strict=True)
         log_probs = [
-            line if row is None else Column((token_grids.labels(row), line)) for row, line in pairs
+            line if isinstance(row, Gap) else Column((token_grids.labels(row), line))
+            for row, line in pairs
         ]
     return Column(
         (
             caption("policy_log_probs", f"(B, S) = ({B}, {S})"),
+            *token_grids.columns.numbers(),
             *log_probs,
+            *(Text(line, "loss") for line in wrap(above_zero(trace.policy_log_probs), body)),
             Text(""),
             caption("response_mask", "1 = response, 0 = masked"),
             *token_grids.grid("response_mask"),
@@ -339,17 +365,20 @@ def _stage(token_grids: _TokenGrids, stage: Stage, terms: tuple[Term, ...], body
 def _sum_terms(stage: Stage) -> tuple[Term, ...]:
     """The substitution, indented so that its `=` or its values are below those of the code."""
     name, _, rest = "".join(term.text for term in stage.code[-1]).partition(" ")
+    sign = Term(f" {stage.sign} ")
     if rest.startswith("= "):
-        lead = (Term(" " * len(name) + " = "),)
+        lead = (Term(" " * len(name)), sign)
     elif name == "return":
         lead = (Term(" " * len("return ")),)
     else:  # the code contains no formula
-        lead = (Term(stage.quantity, stage.quantity), Term(" = "), *stage.formula, Term(" = "))
+        lead = (Term(stage.quantity, stage.quantity), Term(" = "))
+        lead += (*stage.formula, sign) if _has_numbers(stage) else ()
     return (*lead, *stage.substitution)
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _has_numbers(stage: Stage) -> bool:
+    """Whether a formula has anything to put numbers into; `0` has not."""
+    return stage.substitution != stage.formula
 
 
 def _natural_width(stage: Stage, terms: tuple[Term, ...]) -> int:

@@ -1,13 +1,14 @@
 """The shift: what a model reads, what it has to predict, and which of that counts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.formatting import token_label
+from sftviz.drawing.formatting import count_of, text_width
 from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
 from sftviz.tokens import TokenBatch
-from sftviz.views.grid import fit_columns, fit_rows, lines
-from sftviz.views.parts import CELL, FRAME, TONES, WIDTH
+from sftviz.views.focus import starts
+from sftviz.views.grid import fit_columns, fit_rows, lines, shown
+from sftviz.views.parts import CELL, FRAME, TONES, WIDTH, check_width, label_text
 
 _NAMES = 14  # cells, for the names of the lines
 _FIELDS = ("input_ids", "labels", "response_mask")
@@ -20,8 +21,13 @@ def shift_view(
 
     Args:
         batch: from `build_token_batch`.
-        vocabulary: V strings; without them the token ids are shown.
-        width: in cells; columns that do not fit are left out.
+        vocabulary: V strings; without them the token ids are shown. A masked label that is not in
+            it, such as −100, is shown as "not scored".
+        width: in cells, 48 or more; columns that do not fit are left out, those around the first
+            response tokens last.
+
+    Raises:
+        TypeError, ValueError: the width is not an int, or too small.
 
     >>> from sftviz.tokens import build_token_batch
     >>> batch = build_token_batch([[("prompt", [1, 2]), ("response", [3, 0])]], pad_id=0)
@@ -32,17 +38,36 @@ def shift_view(
     │ response_mask  ░        0░ [        1] [        1] │
     ╰────────────────────────────────────────────────────╯
     """
+    check_width(width)
     B, S = batch.labels.shape
-    columns = fit_columns(S, width - FRAME - _NAMES)
-    values = {field: getattr(batch, field).int().tolist() for field in _FIELDS}
+    around = starts(batch.response_mask)
+    rows = fit_rows(B, around=[row for row, _ in around])
+    values = {
+        field: {row: getattr(batch, field)[row].tolist() for row in shown(rows)}
+        for field in _FIELDS
+    }
+
+    def text(field: str, row: int, column: int) -> str:
+        value, counts = values[field][row][column], values["response_mask"][row][column]
+        if field == "response_mask":
+            return str(int(value))
+        return label_text(value, field == "input_ids" or bool(counts), vocabulary, CELL - 2)
+
+    def widths(columns: list[int]) -> Iterator[int]:
+        return (
+            text_width(text(field, row, column))
+            for field in _FIELDS
+            for row in shown(rows)
+            for column in columns
+        )
+
+    tokens = [token for row, token in around if row in shown(rows)]
+    columns = fit_columns(S, width - FRAME - _NAMES, widths, around=tokens)
 
     def cell(field: str, row: int, column: int) -> Cell:
-        value = values[field][row][column]
-        text = str(value)
-        if field != "response_mask" and vocabulary is not None:
-            text = token_label(vocabulary[value], CELL - 2)
         counts = field == "input_ids" or values["response_mask"][row][column]
-        return Cell(text, CELL, TONES[field] if counts else "masked", f"{field}[{row},{column}]")
+        tone = TONES[field] if counts else "masked"
+        return Cell(text(field, row, column), columns.cell, tone, f"{field}[{row},{column}]")
 
     def line(field: str, row: int) -> Node:
         heading = Text(f"{field:<{_NAMES}}", TONES[field], field)
@@ -53,7 +78,9 @@ def shift_view(
         return Column((*(line(field, row) for field in _FIELDS), *end))
 
     alt = (
-        f"{B} rows of {S} tokens: what the model reads, below it what comes next, and whether "
-        f"that counts. {batch.num_tokens} of {B * S} labels are response tokens."
+        f"{count_of(B, 'row')} of {count_of(S, 'token')}: what the model reads, below it what "
+        "comes next, and whether that counts. "
+        f"{batch.num_tokens} of {B * S} labels are response tokens."
     )
-    return Drawing(Card(Column(tuple(lines(fit_rows(B), block)))), alt)
+    numbers = [Row((Text(" " * _NAMES), line), gap=1) for line in columns.numbers()]
+    return Drawing(Card(Column((*numbers, *lines(rows, block)))), alt)
