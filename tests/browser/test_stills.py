@@ -26,7 +26,8 @@ def stored(tmp_path):
     """A notebook with a drawing and a chart among its outputs, as it is stored."""
     chart = loss_curves([Window(1, 36.0, 2.5, 11, 8.0), Window(2, 30.0, 2.0, 11, 7.0)])
     notebook = book("drawing", "chart")
-    for cell, still in zip(notebook.cells, (key_formula(WORKED_EXAMPLE.trace()), chart), strict=True):
+    stills = key_formula(WORKED_EXAMPLE.trace()), chart
+    for cell, still in zip(notebook.cells, stills, strict=True):
         cell.execution_count = 1
         cell.outputs = [v4.new_output("display_data", still._repr_mimebundle_())]
     path = tmp_path / "stills.ipynb"
