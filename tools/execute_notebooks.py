@@ -13,7 +13,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # blank without its kernel
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    # No version: it is the reader's, not ours. With the last two `nbconvert --to script` writes .py.
+    # No version: it is the reader's, not ours. The last two are for `nbconvert --to script`.
     "language_info": {"name": "python", "file_extension": ".py", "nbconvert_exporter": "python"},
 }
 
