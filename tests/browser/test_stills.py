@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from nbformat import v4, write
+from nbformat import read, v4, write
 from PIL import Image
 from playwright.sync_api import Locator, Page
 
@@ -14,7 +14,7 @@ from sftviz.drawing.theme import paint
 from sftviz.experiments.training import Window
 from sftviz.views.charts import loss_curves
 
-from .jupyter import book
+from .jupyter import PANEL, book
 from .touch import darken
 
 STILLS = ".sftviz-drawing img, .sftviz-chart img"
@@ -80,6 +80,26 @@ def test_letters_stay_large_enough_in_a_narrow_page(lab, stored, app):
         around = image.locator("..")
         assert around.evaluate("div => div.scrollWidth > div.clientWidth")
         assert around.evaluate("div => div.getBoundingClientRect().right") <= 420
+
+
+def test_what_jupyterlab_saves_and_exports_has_the_picture_of_an_explorer(lab, notebook):
+    page = lab.open(notebook("from sftviz import StepExplorer\nStepExplorer()"))
+    lab.run_all(page)
+    page.evaluate(f"{PANEL}.context.save()")
+    path = lab.server.folder / "explorers.ipynb"
+    saved = read(path, 4)
+    view = saved.cells[0].outputs[0].data["application/vnd.jupyter.widget-view+json"]
+    # As the command "Save Widget State Automatically" and `jupyter execute` do.
+    saved.metadata.widgets = {
+        "application/vnd.jupyter.widget-state+json": {"state": {view["model_id"]: {}}}
+    }
+    for stored in (read(path, 4), saved):
+        write(stored, path)
+        page.goto(f"{lab.server.url}nbconvert/html/{path.name}?token={lab.server.token}")
+        image = page.locator(STILLS)
+        image.wait_for()
+        assert image.get_attribute("alt").startswith("SFT step, G = 2: 7 of 8 tokens count;")
+        assert image.evaluate("image => image.naturalWidth") > 300
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
