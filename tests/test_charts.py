@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from base64 import b64decode
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib
@@ -16,6 +17,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 from sftviz.drawing.formatting import number
+from sftviz.drawing.theme import TONES, paint
 from sftviz.experiments.optimizers import Divergence
 from sftviz.experiments.ranks import RankedRule, RankReport
 from sftviz.experiments.training import Window
@@ -28,6 +30,7 @@ from sftviz.views.charts import (
 )
 
 RATIOS = {"÷ G²": {(2, 2): 1.0, (2, 8): 0.25, (3, 2): 1.5}, "÷ B·G": {(2, 2): 1.0, (2, 8): 1.0}}
+TEXT = "{http://www.w3.org/2000/svg}text"
 HISTORY = [Window(1, 36.0, 2.5, 11, 8.0), Window(2, 30.0, 2.0, 11, 7.0)]
 DIVERGENCES = [
     Divergence("AdamW", 2, 1.0, 0.0, 3.0, 3.0, 0.0, 0.0),
@@ -61,6 +64,15 @@ every_chart = pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS.keys(
 
 def points(line):
     return [(x, pytest.approx(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def still(ax):
+    """The alternative text and the SVG of the image that a notebook shows."""
+    html = ax._repr_mimebundle_()["text/html"]
+    (image,) = ElementTree.fromstring(re.sub(r"(<img[^>]*)>", r"\1/>", html))
+    kind, _, data = image.get("src").partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    return image.get("alt"), b64decode(data).decode()
 
 
 def texts(ax):
@@ -99,12 +111,51 @@ def test_without_axes_a_notebook_shows_an_image_with_an_alternative_text(chart):
     ax = chart(None)
     assert pyplot.get_fignums() == []
     shown = ax._repr_mimebundle_()
-    (image,) = ElementTree.fromstring(f"<body>{shown['text/html']}</body>".replace('">', '"/>'))
-    assert image.get("alt") == ax.get_label()
-    start = "data:image/png;base64,"
-    assert image.get("src").startswith(start)
-    assert b64decode(image.get("src").removeprefix(start)).startswith(b"\x89PNG")
+    assert still(ax)[0] == ax.get_label()
     assert shown["text/plain"] == f"<chart: {ax.get_ylabel() or ax.get_xlabel()}>"
+    assert ax._repr_html_() == shown["text/html"]
+
+
+@every_chart
+def test_the_image_has_a_dark_colour_for_each_light_one(chart):
+    _, svg = still(chart(None))
+    literal = set(re.findall(r"(?:fill|stroke): (#\w+)", svg.partition("<style>@media")[0]))
+    replaced = dict(re.findall(r'\[style\*="\w+: (#\w+)"\]{\w+:(#\w+)!important}', svg))
+    assert replaced.keys() == literal and len(literal) >= 6
+    light, dark = ({name: paint(name, mode) for name in TONES} for mode in ("light", "dark"))
+    assert replaced[light["ground"].fill] == dark["ground"].fill
+    assert replaced[light["card"].fill] == dark["card"].fill
+    assert replaced[light["muted"].ink] == dark["muted"].ink
+
+
+def test_black_that_a_reader_adds_becomes_ink_in_a_dark_page():
+    ax = loss_curves(HISTORY)
+    ax.plot([1, 2], [2, 1], color="black")
+    _, svg = still(ax)
+    ink = paint("ink", "dark").ink
+    assert f'[style*="stroke: #000000"]{{stroke:{ink}!important}}' in svg
+    assert f":root{{fill:{ink}}}" in svg
+
+
+@every_chart
+def test_the_image_is_the_same_bytes_and_calls_no_other_host(chart):
+    html = chart(None)._repr_html_()
+    assert html == chart(None)._repr_html_()
+    _, svg = still(chart(None))
+    assert svg.startswith("<svg ") and not re.search(r"<!|<metadata|<script|<image", svg)
+    assert re.findall(r"href=\"[^#]|url\([^#]|@import", svg) == []
+
+
+def test_names_are_text_and_no_markup():
+    name = r"$x^2$ <b>&amp;"
+    ratio = ratio_chart({name: RATIOS["÷ G²"]})
+    curves = loss_curves({name: HISTORY})
+    rows = divergence_chart([replace(DIVERGENCES[0], optimizer=name)])
+    ranks = rank_chart(replace(REPORT, rules=(replace(REPORT.rules[0], rule=name),)))
+    for ax in (ratio, curves, rows, ranks):
+        alt, svg = still(ax)
+        shown = ["".join(text.itertext()) for text in ElementTree.fromstring(svg).iter(TEXT)]
+        assert name in alt and any(name in text for text in shown)
 
 
 def test_the_alternative_text_has_the_values_of_the_chart():

@@ -4,8 +4,10 @@ import base64
 from html.parser import HTMLParser
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from sftviz import step_flow
+from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 
@@ -30,12 +32,20 @@ def test_in_a_notebook_it_is_text_and_one_image_with_a_sentence():
     bundle = DRAWING._repr_mimebundle_(include=None, exclude=None)
     assert set(bundle) == {"text/plain", "text/html"}
     assert bundle["text/plain"] == "a <b> ✓"
-    ((tag, attributes),) = Elements(bundle["text/html"]).found
-    assert tag == "img" and set(attributes) == {"alt", "src"}
+    (around, _), (tag, attributes) = Elements(bundle["text/html"]).found
+    assert (around, tag) == ("div", "img") and set(attributes) == {"alt", "src", "style"}
     assert attributes["alt"] == 'A "quoted" & <tagged> sentence −2.8.'
     kind, _, data = attributes["src"].partition(",")
     assert kind == "data:image/svg+xml;base64"
-    assert base64.b64decode(data, validate=True).decode() == DRAWING.svg
+    shown = base64.b64decode(data, validate=True).decode()
+    assert shown == svg.draw(DRAWING.scene, "page") != DRAWING.svg
+
+
+def test_ipython_shows_the_same_as_front_ends_that_know_only_html():
+    formatter = InteractiveShell().display_formatter
+    bundle, metadata = formatter.format(DRAWING)
+    assert bundle == DRAWING._repr_mimebundle_() and metadata == {}
+    assert DRAWING._repr_html_() == bundle["text/html"]
 
 
 def test_in_a_terminal_it_is_its_text_without_an_address(worked):

@@ -17,7 +17,7 @@ import pytest
 from execute_notebooks import NOTEBOOKS, WIDGET_VIEW, execute, tidy
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode, v4
-from nbval.plugin import comment_markers, metadata_tags
+from nbval.plugin import metadata_tags
 
 from sftviz import AccumulationExplorer
 
@@ -33,6 +33,8 @@ FETCH = re.compile(
 )
 DATA_URI = re.compile(r"data:[\w/+.-]+;base64,([\w+/]+=*)")
 MARKER = re.compile(r"(?i:nbval)|^#\W*[A-Z]+_[A-Z_]+$")  # what looks like one of nbval's
+# For a cell that only checks: exports and the web site leave its code out.
+HIDING = {"remove-input", "hide-input"}
 
 
 # The guards: what is wrong with a notebook, one sentence each.
@@ -76,14 +78,17 @@ def defines_no_helper(notebook: NotebookNode) -> Iterator[str]:
                     yield f"`{ast.unparse(node)}` belongs in the package"
 
 
-def spells_its_markers(notebook: NotebookNode) -> Iterator[str]:
-    for cell in notebook.cells:  # nbval passes over a marker that it does not know
-        for tag in set(cell.metadata.get("tags", [])) - set(metadata_tags):
+def says_in_tags_what_is_for_the_tests(notebook: NotebookNode) -> Iterator[str]:
+    for cell in notebook.cells:  # nbval passes over a tag that it does not know
+        tags = set(cell.metadata.get("tags", []))
+        for tag in tags - set(metadata_tags) - HIDING:
             yield f"no such tag: {tag}"
+        if tags & HIDING and not cell.metadata.get("jupyter", {}).get("source_hidden"):
+            yield f"JupyterLab shows the code, it does not know the tag: {cell.source[:40]}"
     for cell in code_cells(notebook):
         for line in map(str.strip, cell.source.splitlines()):
-            if MARKER.search(line) and line.removeprefix("# ") not in comment_markers:
-                yield f"no such marker: {line}"
+            if MARKER.search(line):
+                yield f"a reader sees this, make it a tag: {line}"
 
 
 def fetches_nothing(notebook: NotebookNode) -> Iterator[str]:
@@ -163,11 +168,12 @@ GUARDS = {
         book(cell("class Plot: pass")),
         book(cell("%matplotlib inline\nplot = lambda: None")),
     ],
-    spells_its_markers: [
-        book(cell("# NBVAL_IGNORE_OUTPUTS\n1 + 1")),
+    says_in_tags_what_is_for_the_tests: [
+        book(cell("# NBVAL_IGNORE_OUTPUT\n1 + 1")),
         book(cell("# NBVL_IGNORE_OUTPUT\n1 + 1")),
-        book(cell("1 + 1  # NBVAL_IGNORE_OUTPUT")),
+        book(cell("1 + 1  # nbval-ignore-output")),
         book(cell(metadata={"tags": ["nbval_ignore_output"]})),
+        book(cell(metadata={"tags": ["remove-input"]})),
     ],
     fetches_nothing: [
         book(html('<script src="https://cdn.example.org/d3.js"></script>')),
@@ -194,9 +200,10 @@ def test_all_guards_let_a_good_notebook_pass():
     picture = base64.b64encode(link.encode()).decode()
     good = book(
         v4.new_markdown_cell("# [Accumulation](https://example.org)"),
-        cell("# NBVAL_SKIP\nmin([], key=lambda n: n)", metadata={"tags": ["nbval-skip"]}),
+        cell("min([], key=lambda n: n)", metadata={"tags": ["nbval-skip"]}),
         NotebookNode(html(f'<img src="data:image/svg+xml;base64,{picture}">'), execution_count=2),
         cell("", count=None),
+        cell(count=3, metadata={"tags": ["remove-input"], "jupyter": {"source_hidden": True}}),
     )
     assert [complaint for guard in GUARDS for complaint in guard(good)] == []
 

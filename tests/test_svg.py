@@ -155,11 +155,16 @@ def test_nothing_in_it_can_act_or_call_out(hostile_svg):
 
 def test_a_picture_that_stands_alone_has_colours_and_a_live_one_brings_none(worked):
     scene = key_formula(worked).scene
-    light, dark = svg.draw(scene), svg.draw(scene, "dark")
+    light, dark, page = svg.draw(scene), svg.draw(scene, "dark"), svg.draw(scene, "page")
     for tone in TONES.keys() - {"lit"}:
         assert f".{tone}" in light and f".{tone}" in dark
     assert ".lit" not in light and ".lit" in svg.stylesheet("live")
     assert light != dark and "<style>" in light
+    first, _, then = page.partition("@media (prefers-color-scheme:dark){")
+    assert light.startswith(first)  # what does not know @media draws it in light colours
+    colours = re.compile(r"#[0-9a-f]{6}")
+    assert len(colours.findall(first)) == len(colours.findall(then)) > 30
+    assert set(colours.findall(then)) <= set(colours.findall(dark))
     assert not re.search(r"<style|#[0-9a-f]{6}|var\(", svg.markup(lower(scene)))
     assert light.replace(light[light.index("<style>") : light.index("</style>") + 8], "") == (
         svg.markup(lower(scene))

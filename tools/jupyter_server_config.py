@@ -25,3 +25,4 @@ c = get_config()  # noqa: F821 (Jupyter runs this file with that name defined)
 c.ServerApp.kernel_websocket_connection_class = PromptConnection
 # A picture is text that resembles the one before it: the quickest level leaves an eighth of it.
 c.ServerApp.websocket_compression_options = {"compression_level": 1}
+load_subconfig("jupyter_nbconvert_config.py")  # noqa: F821 (for the exports of the File menu)

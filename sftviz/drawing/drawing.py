@@ -1,19 +1,19 @@
 """A scene with a description: what a view returns. It can be shown and saved."""
 
-import base64
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from sftviz.drawing import svg, text
 from sftviz.drawing.scene import Node, Page, lower
+from sftviz.drawing.still import image
 
 
 @dataclass(frozen=True, repr=False)
 class Drawing:
     """A picture, and a sentence that describes it.
 
-    A notebook shows it as an image with that sentence as alternative text, a terminal as text.
+    A notebook shows it as an image with that sentence as alternative text, light or dark as the
+    page is; a terminal shows it as text.
     """
 
     scene: Node
@@ -26,7 +26,7 @@ class Drawing:
 
     @property
     def svg(self) -> str:
-        """The drawing as a complete SVG document."""
+        """The drawing as a complete SVG document, in light colours."""
         return svg.draw(self.scene)
 
     @property
@@ -42,7 +42,7 @@ class Drawing:
     def save(self, path: str | Path) -> Path:
         """Write the drawing as `.svg`, `.png`, `.pdf` or `.txt`, by the ending of the path.
 
-        The same drawing gives the same bytes.
+        The same drawing gives the same bytes, in light colours.
 
         Raises:
             ValueError: the ending is none of these.
@@ -67,9 +67,8 @@ class Drawing:
     def __repr__(self) -> str:
         return self.text
 
+    def _repr_html_(self) -> str:
+        return image(self.alt, svg.draw(self.scene, "page"), svg.size(self.page)[0])
+
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
-        # The one form that is shown, with its alternative text, in an untrusted notebook that was
-        # not run, and in an exported page without a network.
-        data = base64.b64encode(self.svg.encode()).decode()
-        image = f'<img alt="{escape(self.alt)}" src="data:image/svg+xml;base64,{data}">'
-        return {"text/plain": self.text, "text/html": image}
+        return {"text/plain": self.text, "text/html": self._repr_html_()}

@@ -1,12 +1,13 @@
 """A scene as SVG: one group per mark, one class per tone; a stylesheet has all colours.
 
-`draw` returns a complete picture, in light colours. `markup` returns the same elements for a page
-that has its own stylesheet. Nothing has an id, so a page can show many pictures. Groups are not
+`draw` returns a complete picture. `markup` returns the same elements for a page that has its own
+stylesheet. Nothing has an id, so a page can show many pictures. Groups are not
 nested, except in the one around all of them, so a page can compare two pictures group by group.
 """
 
 from functools import lru_cache
 from html import escape
+from typing import Literal
 
 from sftviz.drawing.formatting import text_width
 from sftviz.drawing.scene import (
@@ -28,15 +29,14 @@ FONT = "'DejaVu Sans Mono',Menlo,'Cascadia Mono',Consolas,ui-monospace,monospace
 TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
 
 
-def draw(scene: Node, mode: Mode = "light") -> str:
-    """Draw a scene as a whole SVG document."""
+def draw(scene: Node, mode: Mode | Literal["page"] = "light") -> str:
+    """Draw a scene as a whole SVG document; in "page" it is light or dark, as its page is."""
     return markup(lower(scene), style=f"<style>{stylesheet(mode)}</style>")
 
 
 def markup(page: Page, style: str = "") -> str:
     """Draw a lowered scene as an `<svg>` element without colours."""
-    width = page.width * CELL_WIDTH + 2 * MARGIN
-    height = page.height * CELL_HEIGHT + 2 * MARGIN
+    width, height = size(page)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sftviz" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}">{style}'
@@ -45,14 +45,28 @@ def markup(page: Page, style: str = "") -> str:
     )
 
 
-def stylesheet(mode: Mode) -> str:
-    """The colours of every tone, for `markup`."""
+def size(page: Page) -> tuple[int, int]:
+    """Width and height in px."""
+    return page.width * CELL_WIDTH + 2 * MARGIN, page.height * CELL_HEIGHT + 2 * MARGIN
+
+
+def stylesheet(mode: Mode | Literal["page"]) -> str:
+    """Fonts, lines, and the colours of every tone, for `markup`."""
     css = (
         f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
         f".sftviz .title text{{font:600 14px {TITLE_FONT}}}"
         ".sftviz .arrow{stroke-width:1.5}"
         f".sftviz .hatch{{stroke-width:{CELL_HEIGHT - 4};stroke-dasharray:1.4 5.6}}"
     )
+    if mode == "page":
+        # The light colours first: some programs that draw SVG ignore what is in an @media.
+        dark = f"@media (prefers-color-scheme:dark){{{_colours('dark')}}}"
+        return css + _colours("light") + dark
+    return css + _colours(mode)
+
+
+def _colours(mode: Mode) -> str:
+    css = ""
     for tone in TONES:
         if tone == "lit" and mode != "live":
             continue  # in a file nothing changes

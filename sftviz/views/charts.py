@@ -1,24 +1,24 @@
 """Charts of measurements, drawn by matplotlib. Each takes results and axes, and returns the axes.
 
-Without `ax` the chart is a figure of its own, which a notebook shows as an image. The label of the
-axes is a sentence with the values of the chart, and the alternative text of that image. Colours are
-those of the light theme; series also differ in marker and line, and their names stand beside the
-last point instead of in a legend.
+Without `ax` the chart is a figure of its own, which a notebook shows as an image, light or dark as
+the page is. The label of the axes is a sentence with the values of the chart, and the alternative
+text of that image. A figure that is saved has the colours of the light theme. Series also differ in
+marker and line, and their names stand beside the last point instead of in a legend.
 """
 
-import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import cycle
 from typing import Literal
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from sftviz.drawing.formatting import number
+from sftviz.drawing.still import image, with_dark
 from sftviz.drawing.theme import Paint, paint
 from sftviz.experiments.optimizers import Divergence
 from sftviz.experiments.ranks import RankReport
@@ -41,6 +41,14 @@ _SERIES: Sequence[_Style] = (
     (paint("gradient", "light"), "P", (0, (8, 3))),
 )
 _MUTED = paint("muted", "light")
+# Text stays text, in a font as wide as the one that is measured. No random id, no time, no version:
+# the same chart gives the same bytes.
+_SVG = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sftviz",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
+}
+_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _LABEL_GAP = 0.06  # between names at the right edge, relative to the height of the axes
 _EXACT = 1e-9  # a smaller relative distance is float64 rounding
 _SMALLEST = 1e-6  # where the logarithmic axis of differences begins; 0 is drawn there
@@ -199,15 +207,18 @@ def _axes(ax: Axes | None, height: float) -> Axes:
 class _NotebookAxes(Axes):
     """Axes that a notebook shows as an image with an alternative text, without pyplot."""
 
+    def _repr_html_(self) -> str:
+        self.set_subplotspec(self.get_subplotspec())  # else the layout starts from the last one
+        file = io.StringIO()
+        with rc_context(_SVG):
+            self.figure.savefig(file, format="svg", metadata=_METADATA)
+        svg = file.getvalue()
+        width = 96 * self.figure.get_figwidth()
+        return image(self.get_label(), with_dark(svg[svg.index("<svg") :]), width, kind="chart")
+
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
-        file = io.BytesIO()
-        self.figure.savefig(file, format="png", metadata={"Software": None})
-        data = base64.b64encode(file.getvalue()).decode()
-        alt = escape(self.get_label())
-        return {
-            "text/plain": f"<chart: {self.get_ylabel() or self.get_xlabel()}>",
-            "text/html": f'<img alt="{alt}" src="data:image/png;base64,{data}">',
-        }
+        name = self.get_ylabel() or self.get_xlabel()
+        return {"text/plain": f"<chart: {name}>", "text/html": self._repr_html_()}
 
 
 def _finish(ax: Axes, subject: str, parts: Sequence[str], title: str = "", **names: str) -> Axes:
@@ -223,10 +234,10 @@ def _draw_rows(ax: Axes, rows: Sequence[tuple[str, float, str, _Style]], start: 
     """Draw rows of name, x, text and style, the first on top; return each as a text."""
     for row, (_, x, text, (colour, marker, _)) in enumerate(rows):
         ax.plot([start, x], [row, row], color=colour.edge, linewidth=1)
-        ax.plot(x, row, **_dots(colour, marker))
+        ax.plot(x, row, linestyle="none", **_dots(colour, marker))
         box = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 1}  # hides the line
         _write(ax, text, (x, row), 8, colour.ink, fontsize=9, bbox=box)
-    ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    ax.set_yticks(range(len(rows)), [name for name, *_ in rows], parse_math=False)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     return [f"{name}: {text}" for name, _, text, _ in rows]
@@ -241,7 +252,16 @@ def _write(
     ax: Axes, text: str, at: tuple[float, float], gap: int, ink: str, **options: object
 ) -> None:
     """Write a text to the right of a point, with a gap in points."""
-    ax.annotate(text, at, (gap, 0), textcoords="offset points", color=ink, va="center", **options)
+    ax.annotate(
+        text,
+        at,
+        (gap, 0),
+        textcoords="offset points",
+        color=ink,
+        va="center",
+        parse_math=False,
+        **options,
+    )
 
 
 def _label_series(ax: Axes, labels: Sequence[tuple[str, Sequence[float], str]]) -> None:

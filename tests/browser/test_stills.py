@@ -1,0 +1,112 @@
+"""Still pictures in JupyterLab, Notebook 7 and exported pages: their colours, and their size."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from nbformat import read, v4, write
+from PIL import Image
+from playwright.sync_api import Locator, Page
+
+from sftviz import WORKED_EXAMPLE, key_formula
+from sftviz.drawing.theme import paint
+from sftviz.experiments.training import Window
+from sftviz.views.charts import loss_curves
+
+from .jupyter import PANEL, book
+from .touch import darken
+
+STILLS = ".sftviz-drawing img, .sftviz-chart img"
+SYSTEMS = pytest.mark.parametrize("system", ["light", "dark"])
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A notebook with a drawing and a chart among its outputs, as it is stored."""
+    chart = loss_curves([Window(1, 36.0, 2.5, 11, 8.0), Window(2, 30.0, 2.0, 11, 7.0)])
+    notebook = book("drawing", "chart")
+    stills = key_formula(WORKED_EXAMPLE.trace()), chart
+    for cell, still in zip(notebook.cells, stills, strict=True):
+        cell.execution_count = 1
+        cell.outputs = [v4.new_output("display_data", still._repr_mimebundle_())]
+    path = tmp_path / "stills.ipynb"
+    write(notebook, path)
+    return path
+
+
+def pixels(image: Locator) -> Image.Image:
+    image.scroll_into_view_if_needed()
+    return Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+
+
+def grounds(page: Page) -> list[str]:
+    """The colour at the lower left corner of each still: its ground."""
+    images = page.locator(STILLS)
+    images.last.wait_for()
+    found = []
+    for index in range(images.count()):
+        picture = pixels(images.nth(index))
+        found.append("#{:02x}{:02x}{:02x}".format(*picture.getpixel((3, picture.height - 4))))
+    return found
+
+
+def ground(mode: str) -> list[str]:
+    return [paint("ground", mode).fill] * 2
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+@SYSTEMS
+def test_stills_follow_the_theme_while_the_page_is_open(
+    lab, no_foreign_requests, stored, app, system
+):
+    page = lab.open(stored, app=app, kernel=False)
+    page.emulate_media(color_scheme=system)  # what the reader's system prefers changes nothing
+    assert grounds(page) == ground("light")
+    darken(page)
+    assert grounds(page) == ground("dark")
+    lab.screenshot(page, f"stills-{app}-{system}")
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_letters_stay_large_enough_in_a_narrow_page(lab, stored, app):
+    page = lab.open(stored, app=app, kernel=False)
+    if app == "lab":
+        page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
+    page.set_viewport_size({"width": 420, "height": 800})
+    lab.screenshot(page, f"stills-narrow-{app}")
+    for image in page.locator(STILLS).all():
+        assert image.evaluate("image => image.width / image.naturalWidth") >= 0.69
+        around = image.locator("..")
+        assert around.evaluate("div => div.scrollWidth > div.clientWidth")
+        assert around.evaluate("div => div.getBoundingClientRect().right") <= 420
+
+
+def test_what_jupyterlab_saves_and_exports_has_the_picture_of_an_explorer(lab, notebook):
+    page = lab.open(notebook("from sftviz import StepExplorer\nStepExplorer()"))
+    lab.run_all(page)
+    page.evaluate(f"{PANEL}.context.save()")
+    path = lab.server.folder / "explorers.ipynb"
+    saved = read(path, 4)
+    view = saved.cells[0].outputs[0].data["application/vnd.jupyter.widget-view+json"]
+    # As the command "Save Widget State Automatically" and `jupyter execute` do.
+    saved.metadata.widgets = {
+        "application/vnd.jupyter.widget-state+json": {"state": {view["model_id"]: {}}}
+    }
+    for stored in (read(path, 4), saved):
+        write(stored, path)
+        page.goto(f"{lab.server.url}nbconvert/html/{path.name}?token={lab.server.token}")
+        image = page.locator(STILLS)
+        image.wait_for()
+        assert image.get_attribute("alt").startswith("SFT step, G = 2: 7 of 8 tokens count;")
+        assert image.evaluate("image => image.naturalWidth") > 300
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@SYSTEMS
+def test_stills_follow_an_exported_page(page, stored, theme, system):
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--theme", theme, stored]
+    subprocess.run(command, check=True, capture_output=True)
+    page.emulate_media(color_scheme=system)
+    page.goto(stored.with_suffix(".html").as_uri())
+    assert grounds(page) == ground(theme)
