@@ -11,14 +11,17 @@ from ipywidgets.widgets.widget import _instances
 
 from sftviz import (
     PRESETS,
+    SCALINGS,
     WORKED_EXAMPLE,
     AccumulationExplorer,
     LogitsExplorer,
     LogitsInputs,
+    Scaling,
     StepExplorer,
     StepInputs,
 )
 from sftviz.explorers.accumulation import WindowSetting
+from sftviz.explorers.base import _parts_of
 
 STATES = {
     StepExplorer: StepInputs,
@@ -142,6 +145,106 @@ def test_what_can_not_be_drawn_is_refused_and_nothing_changes(monkeypatch):
     assert seen == [] and explorer.controls["gradient_accumulation_steps"].value == 2
 
 
+def test_what_no_control_can_show_is_refused_and_nothing_changes(monkeypatch):
+    """The controls are set after the picture was drawn."""
+    explorer = StepExplorer()
+    before = explorer.state, explorer.trace, explorer.live.svg, explorer.selected
+    show = StepExplorer.show_controls
+
+    def refuse(self):
+        show(self)
+        if self.gradient_accumulation_steps == 4:
+            raise ValueError("no control for this")
+
+    monkeypatch.setattr(StepExplorer, "show_controls", refuse)
+    with pytest.raises(traitlets.TraitError, match="no control for this"):
+        explorer.gradient_accumulation_steps = 4
+    assert (explorer.state, explorer.trace, explorer.live.svg, explorer.selected) == before
+    assert explorer.controls["gradient_accumulation_steps"].value == 2
+    explorer.gradient_accumulation_steps = 5
+    assert explorer.trace.gradient_accumulation_steps == 5
+
+
+LOG_PROBS, LOGITS, LABELS = -torch.rand(2, 4), torch.zeros(1, 4, 5), torch.zeros(1, 4).long()
+NOT_A_STATE = {
+    StepExplorer: [
+        {"policy_log_probs": LOG_PROBS.to_sparse()},
+        {"policy_log_probs": LOG_PROBS.to(torch.float8_e4m3fn)},
+        {"policy_log_probs": LOG_PROBS.to(torch.complex64)},
+        {"policy_log_probs": LOG_PROBS.to("meta")},
+        {"response_mask": torch.ones(2, 4).to_sparse()},
+        {"response_mask": torch.ones(2, 4).to(torch.complex64)},
+        {"response_mask": False},
+        {"normalize_constant": False},
+        {"normalize_constant": 10**400},
+        {"gradient_accumulation_steps": 0},
+        {"tokens": [{"a", "b", "c", "d"}] * 2},
+        {"tokens": 0},
+    ],
+    LogitsExplorer: [
+        {"logits": LOGITS.to_sparse()},
+        {"logits": LOGITS.to(torch.float8_e5m2)},
+        {"response_mask": torch.ones(1, 4).to(torch.complex64)},
+        {"labels": LABELS.to_sparse()},
+        {"labels": LABELS - 100},
+        {"vocabulary": 0},
+        {"vocabulary": iter("abcde")},
+    ],
+    AccumulationExplorer: [
+        {"scaling": None},
+        {"scaling": Scaling("own", "a rule that no list has", lambda counts: 1)},
+        {"scaling": Scaling("G", "another rule of this name", lambda counts: 7)},
+        {"ran_out": None},
+        {"ran_out": 2},
+        {"ran_out": torch.tensor(True)},
+        {"G": 1, "ran_out": True},
+        {"forgot_zero_grad": ""},
+        {"unevenness": False},
+        {"B": 2.0},
+        {"reached": 1.5},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "kind, changes", [(kind, changes) for kind in NOT_A_STATE for changes in NOT_A_STATE[kind]]
+)
+def test_whatever_was_refused_the_explorer_works_on(kind, changes):
+    explorer = kind()
+    before = explorer.state, explorer.live.svg, explorer.live.values
+    with pytest.raises(traitlets.TraitError):
+        explorer.update(**changes)
+    assert (explorer.state, explorer.live.svg, explorer.live.values) == before
+    explorer.live.set_state({"columns": 60})
+    explorer.controls[G[kind]].value = 3
+    assert explorer.live.error["message"] == "" and getattr(explorer, G[kind]) == 3
+    explorer.controls["reset"].click()
+    assert explorer.live.error["message"] == "" and getattr(explorer, G[kind]) == 2
+    assert explorer.drawing.text
+
+
+@pytest.mark.parametrize(
+    "kind, changes",
+    [
+        (StepExplorer, {"policy_log_probs": LOG_PROBS.half()}),
+        (StepExplorer, {"response_mask": torch.ones(2, 4).to(torch.float8_e4m3fn)}),
+        (StepExplorer, {"gradient_accumulation_steps": 2**60}),
+        (AccumulationExplorer, {"scaling": SCALINGS[3]}),
+        (AccumulationExplorer, {"G": 1}),
+        (AccumulationExplorer, {"B": 40, "unevenness": 0}),
+        (AccumulationExplorer, {"reached": 99}),
+    ],
+)
+def test_what_is_accepted_can_be_drawn_and_shown(kind, changes):
+    for explorer in (kind(), kind(**changes)):
+        explorer.update(**changes)
+        state = explorer.state
+        explorer.redraw()
+        assert explorer.state is state and explorer.drawing.text
+        for name in {"B", "G", "gradient_accumulation_steps"} & set(explorer.controls):
+            assert explorer.controls[name].value == getattr(explorer, name)
+
+
 def test_a_selection_that_the_new_state_does_not_have_is_given_up():
     explorer = StepExplorer()
     explorer.selected = (1, 3)
@@ -216,6 +319,27 @@ def test_changing_what_was_given_changes_nothing():
     explorer = LogitsExplorer(vocabulary=vocabulary)
     vocabulary[0] = "changed"
     assert "changed" not in explorer.drawing.text
+
+
+@pytest.mark.parametrize("kind", [StepExplorer, LogitsExplorer])
+def test_nothing_that_was_given_is_in_a_widgets_text(kind):
+    """Some front ends show it as markup, others typeset `$x^2$` as mathematics."""
+    given = "$x^2$<b>"
+    if kind is StepExplorer:
+        explorer = kind([[-1.0, -2.0]], tokens=[[given, given]])
+        explorer.controls["code"].value = True
+    else:
+        explorer = kind(vocabulary=[given] * 5)
+    texts = {
+        (type(part).__name__, name): value
+        for part in _parts_of(explorer, [])
+        if part is not explorer.live
+        for name, value in part.get_state().items()
+        if "$x" in repr(value)
+    }
+    code = texts.pop(("HTML", "value"), "<pre>")  # in `pre` nothing is typeset
+    assert texts == {} and code.startswith("<pre") and "<b>" not in code
+    assert explorer.live.svg.count("$x^2$&lt;b&gt;") > 1
 
 
 # Closed

@@ -43,9 +43,12 @@ def test_reset_brings_the_first_logits_back():
 def test_the_entry_last_touched_is_read_out_and_can_be_set_in_a_box():
     explorer = LogitsExplorer()
     box = explorer.controls["logits"]
-    assert (box.description, box.value) == ("logit of cat, token 1", 2.0)  # the first label
+    # The label of the first response token, then the first label.
+    assert (box.description, box.value) == ("logit of token 2, entry 2", 2.5)
+    explorer.live.selected = "response_mask[0,0]"
+    assert (box.description, box.value) == ("logit of token 1, entry 1", 2.0)
     explorer.live.selected = "probs[0,1,2]"
-    assert (box.description, box.value) == ("logit of sat, token 2", 2.5)
+    assert (box.description, box.value) == ("logit of token 2, entry 2", 2.5)
 
     before = read_out(explorer)
     box.value = 6
@@ -57,9 +60,24 @@ def test_the_entry_last_touched_is_read_out_and_can_be_set_in_a_box():
     assert after["scaled_loss"] == number(trace.step.scaled_loss.item()) != before["scaled_loss"]
 
     explorer.live.selected = "response_mask[0,3]"  # a token has a label
-    assert (box.description, box.value) == ("logit of mat, token 4", pytest.approx(1.1))
+    assert (box.description, box.value) == ("logit of token 4, entry 4", pytest.approx(1.1))
+
+
+def test_the_readout_says_which_token_it_reads():
+    explorer = LogitsExplorer()
+    assert line(explorer).startswith("token 2, entry = sat   logits = 2.5")
+    explorer.live.selected = "logits[0,2,0]"
+    assert line(explorer).startswith("token 3, entry = the   logits = 0.5")
     explorer.vocabulary = None
-    assert box.description == "logit of 4, token 4"
+    assert line(explorer).startswith("token 3, entry = 0   logits = 0.5")
+    masked = torch.tensor([[0, 0, 0, 1]])
+    assert line(LogitsExplorer(response_mask=masked)).startswith("token 4, entry = mat")
+
+
+def line(explorer):
+    """The line above the picture."""
+    above = explorer.live.svg.partition('class="card"')[0]
+    return "".join(re.findall(r"<text[^>]*>([^<]*)</text>", above)).strip()
 
 
 def test_the_end_of_the_window_is_read_out():
@@ -136,6 +154,41 @@ def test_the_timeline_follows_its_slider():
     slider.value = 2
     assert explorer.reached == 2
     assert ".grad is None" not in explorer.drawing.text
+    explorer.G = 5
+    assert (explorer.reached, slider.value, slider.max) == (2, 2, 7)
+
+
+def test_a_window_that_is_over_stays_over_when_it_grows():
+    explorer = AccumulationExplorer(G=2)
+    slider = explorer.controls["reached"]
+    for G in (3, 8, 2, 5):
+        explorer.controls["G"].value = G
+        assert slider.value == slider.max == G + 2
+        assert read_out(explorer)["ratio"] == number(4 / G)
+    slider.value = 3
+    slider.value = 7  # by hand to the end
+    explorer.controls["G"].value = 6
+    assert slider.value == slider.max == 8 and explorer.reached is None
+
+
+def test_a_window_can_be_reset_and_shown_as_code():
+    explorer = AccumulationExplorer(B=3, forgot_zero_grad=True, reached=2)
+    before = explorer.drawing.text
+    explorer.update(scaling="B·G", B=2, G=4, unevenness=0.25, ran_out=True, reached=None)
+    assert explorer.drawing.text != before
+    explorer.controls["code"].value = True
+    lines = explorer.code.splitlines()
+    assert lines[:3] == ["from sftviz import AccumulationExplorer", "", "AccumulationExplorer("]
+    assert "    scaling='B·G'," in lines and "    ran_out=True," in lines
+    assert "AccumulationExplorer(" in explorer.children[1].value
+    variables = {}
+    exec(
+        explorer.code.replace("AccumulationExplorer(\n", "again = AccumulationExplorer(\n"),
+        variables,
+    )
+    assert variables["again"].state == explorer.state
+    explorer.controls["reset"].click()
+    assert explorer.drawing.text == before and explorer.controls["reached"].value == 2
 
 
 def test_every_control_of_a_window_changes_it():

@@ -218,6 +218,22 @@ def test_a_run_is_made_once(explorer):
     assert explorer.trace is not before
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8, torch.int8])
+@pytest.mark.parametrize("value", [0.5, -0.25, 2, NAN])
+def test_a_mask_of_bits_or_integers_takes_no_other_number(dtype, value):
+    """0.5 became 1 in one of booleans, and 0 in one of integers."""
+    explorer = StepExplorer([[-1.0, -2.0]], torch.tensor([[1, 0]], dtype=dtype))
+    for key in ("response_mask[0,0]", "response_mask[0,1]"):
+        with pytest.raises((TraitError, ValueError, RuntimeError)) as refusal:
+            explorer.edit({key: value})
+        if value == 0.5:
+            assert str(refusal.value) == f"{key} can't be 0.5: response_mask has dtype {dtype}."
+    assert explorer.response_mask.tolist() == [[1, 0]]
+    explorer.edit({"response_mask[0,0]": 0.0, "response_mask[0,1]": True})
+    assert explorer.response_mask.tolist() == [[0, 1]]
+    assert explorer.response_mask.dtype == dtype
+
+
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
@@ -271,6 +287,17 @@ def test_the_box_holds_the_log_prob_of_the_token_last_touched(explorer):
     assert shown(explorer, "policy_log_probs[0,0]") == "−0.5"
 
 
+def test_the_first_response_token_is_selected_at_first():
+    explorer = StepExplorer([[-1.0, -2.0], [-3.0, -4.0]], [[0, 0], [0, 1]])
+    assert explorer.selected == (1, 1)
+    assert explorer.controls["policy_log_probs"].value == -4
+    explorer.load(StepInputs([[-1.0, -2.0]], [[0, 0]]))
+    assert explorer.selected == (0, 0)
+    explorer.selected = (0, 1)
+    explorer.update(policy_log_probs=[[-5.0]], response_mask=[[1]])
+    assert explorer.selected == (0, 0)
+
+
 def test_what_is_no_token_leaves_the_box_where_it_is(explorer):
     explorer.live.set_state({"selected": "grad[1,2]"})
     explorer.live.set_state({"selected": "masked_sum"})
@@ -295,8 +322,9 @@ def test_no_log_prob_is_too_large_or_too_small_for_the_box():
         explorer.selected = (0, column)
         assert box.value == number
     assert explorer.policy_log_probs[0, 3] == -1e-9
-    explorer.controls["policy_log_probs"].value = 5  # no probability is above 1
-    assert explorer.policy_log_probs[0, 3] == 0 == box.value
+    for typed in (0.7, 1e300, -1e300):  # none is changed in silence; the picture can say what it is
+        box.value = typed
+        assert explorer.policy_log_probs[0, 3] == typed == box.value
     explorer.policy_log_probs = torch.tensor(start, dtype=torch.float64)
     explorer.selected = (0, 2)
     assert box.layout.visibility == "hidden"
@@ -689,6 +717,14 @@ def test_edits_are_not_echoed(explorer, monkeypatch):
     monkeypatch.setattr(LiveDrawing, "_send", lambda self, message, **_: methods.append(message))
     click(explorer, "response_mask[0,0]", 0)
     assert [message["method"] for message in methods] == ["update"]
+
+
+def test_edits_without_values_are_acknowledged_and_change_nothing(explorer, sent, shown_errors):
+    explorer.controls["normalize_constant"].value = -1.0
+    sent.clear()
+    change(explorer, {})
+    assert sent == [{"acknowledged": 1}]
+    assert explorer.live.error["message"] == shown_errors.pop()  # it still applies
 
 
 def test_the_same_change_can_be_made_again_after_a_reset(explorer):

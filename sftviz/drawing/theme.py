@@ -55,18 +55,10 @@ TONES = {
     # A value that has just changed in a live drawing. Last, so that it overrides the other tones.
     "lit": _tone("#8a4b00 #ffe066 #a67c00", "#ffd43b #5c4800 #c9a227"),
 }
-# The front end's own colours, for a live drawing.
-_FRONT_END = {
-    ("ink", "ink"): "--jp-content-font-color1",
-    ("title", "ink"): "--jp-content-font-color1",
-    ("ground", "fill"): "--jp-layout-color0",
-    ("card", "fill"): "--jp-layout-color1",
-    ("card", "edge"): "--jp-border-color2",
-}
 
 
 def paint(tone: str, mode: Mode) -> Paint:
-    """The colours of a tone in a mode; in "live" they follow the front end's light or dark."""
+    """The colours of a tone in a mode; in "live" they follow the page's light or dark."""
     if mode != "live":
         return getattr(TONES[tone], mode)
     return Paint(**{part: _live(tone, part) for part in ("ink", "fill", "edge")})
@@ -74,6 +66,6 @@ def paint(tone: str, mode: Mode) -> Paint:
 
 def _live(tone: str, part: str) -> str:
     light, dark = (getattr(paint(tone, mode), part) for mode in ("light", "dark"))
-    colour = "none" if light == dark == "none" else f"light-dark({light},{dark})"
-    variable = _FRONT_END.get((tone, part))
-    return f"var({variable},{colour})" if variable else colour
+    # Not the front end's own colours: half of the inks would be on a ground that they were not
+    # chosen for.
+    return "none" if light == dark == "none" else f"light-dark({light},{dark})"

@@ -5,19 +5,27 @@ from functools import partial
 
 import ipywidgets
 import torch
-import traitlets
 
 from sftviz.accumulation import AccumulationTrace, accumulate
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.explorers.base import Explorer, Field
-from sftviz.explorers.controls import SPACED, STYLE, checkbox, count_slider, show_count
-from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS
+from sftviz.explorers.controls import (
+    SPACED,
+    STYLE,
+    button,
+    checkbox,
+    code_button,
+    count_slider,
+    show_count,
+)
+from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, find_scaling
+from sftviz.validate import check_count
 from sftviz.views.accumulation import accumulation_flow, readings
 
 _VOCABULARY = 4  # the gradient of the model is then a small table
-_NAMES = [rule.name for rule in (*SCALINGS, *MISTAKEN_SCALINGS)]
+_RULES = (*SCALINGS, *MISTAKEN_SCALINGS)
 
 
 @dataclass(frozen=True)
@@ -30,11 +38,32 @@ class WindowSetting:
     unevenness: float = 1.0  # how much the lengths of the rows differ, from 0 to 1
     ran_out: bool = False  # the last microbatch is missing, as at the end of the data
     forgot_zero_grad: bool = False  # .grad begins with the gradient of the window before
+    reached: int | None = None  # moments that are over; None: all, also when G changes
+
+    def __post_init__(self) -> None:
+        rule = find_scaling(self.scaling)
+        if rule not in _RULES:
+            names = ", ".join(rule.name for rule in _RULES)
+            raise ValueError(f"scaling must be one of {names} here, got a rule {rule.name!r}.")
+        object.__setattr__(self, "scaling", rule.name)
+        for name in ("ran_out", "forgot_zero_grad"):
+            if not isinstance(getattr(self, name), bool):
+                came = getattr(self, name)
+                raise TypeError(
+                    f"{name} must be True or False, got {type(came).__name__} {came!r}."
+                )
+        if self.reached is not None:
+            check_count("reached", self.reached, "it is a number of moments", least=0)
 
     @property
     def moments(self) -> int:
         """One per microbatch, then the optimizer's step, then zero_grad()."""
         return self.G - self.ran_out + 2
+
+    @property
+    def over(self) -> int:
+        """How many of the moments are over."""
+        return self.moments if self.reached is None else min(self.reached, self.moments)
 
     def trace(self) -> AccumulationTrace:
         """Run the window through a small model, in float64."""
@@ -51,7 +80,7 @@ class AccumulationExplorer(Explorer):
 
     Play it, or drag the slider of moments. All numbers are read from torch's `.grad`. The scaling
     rule, B, G and the unevenness of the rows can be changed, and common mistakes can be made. The
-    state is a `WindowSetting`; `reached` is the moment that is shown.
+    state is a `WindowSetting`; in it, `reached` is the moment that is shown.
 
     Raises:
         TypeError, ValueError: what `accumulate` and `make_window` refuse; a `TraitError` if a field
@@ -72,12 +101,10 @@ class AccumulationExplorer(Explorer):
     unevenness = Field()
     ran_out = Field()
     forgot_zero_grad = Field()
-    reached = traitlets.Int(0, min=0)  # moments of the window that are over
+    reached = Field()
 
     def __init__(self, **setting: object) -> None:
-        start = WindowSetting(**setting)
-        super().__init__(start, reached=start.moments)
-        self.observe(self.redraw, "reached")
+        super().__init__(WindowSetting(**setting))
         play = ipywidgets.Play(interval=900, show_repeat=False)
         moments = ipywidgets.IntSlider(description="moment", style=STYLE)
         self._links.append(ipywidgets.jslink((play, "value"), (moments, "value")))
@@ -85,34 +112,50 @@ class AccumulationExplorer(Explorer):
             {
                 "play": play,
                 "reached": moments,
+                "reset": button("reset"),
                 "scaling": ipywidgets.Dropdown(
-                    options=_NAMES, description="divided by", style=STYLE, layout=SPACED
+                    options=[rule.name for rule in _RULES],
+                    description="divided by",
+                    style=STYLE,
+                    layout=SPACED,
                 ),
                 "B": count_slider("B", "rows of a microbatch", most=8),
                 "G": count_slider("G", "gradient_accumulation_steps", least=2, most=8),
                 "unevenness": ipywidgets.FloatSlider(
-                    max=1.0, step=0.25, description="unevenness", style=STYLE
+                    max=1.0, step=0.01, description="unevenness", style=STYLE
                 ),
                 "ran_out": checkbox("the data ran out"),
                 "forgot_zero_grad": checkbox("forgot zero_grad()"),
+                "code": code_button(),
             }
         )
 
     def draw(self, state: WindowSetting, trace: AccumulationTrace, width: int) -> Drawing:
-        return accumulation_flow(trace, self.reached, width)
+        return accumulation_flow(trace, state.over, width)
 
-    def read(self, trace: AccumulationTrace, selected: tuple[int, ...]) -> dict[str, Text]:
-        return readings(trace, self.reached)
+    def read(
+        self, state: WindowSetting, trace: AccumulationTrace, selected: tuple[int, ...]
+    ) -> dict[str, Text]:
+        return readings(trace, state.over)
 
     def show_controls(self) -> None:
         for name, control in self.controls.items():
-            if name in ("play", "reached"):
-                control.max = self.state.moments
-            if name in ("B", "G"):
-                show_count(control, getattr(self, name))
-            elif name != "play":
-                control.value = getattr(self, name)
+            match name:
+                case "play":
+                    control.max = self.state.moments
+                case "reached":
+                    control.max = self.state.moments
+                    control.value = self.state.over
+                case "B" | "G":
+                    show_count(control, getattr(self, name))
+                case "scaling" | "unevenness" | "ran_out" | "forgot_zero_grad":
+                    control.value = getattr(self, name)
 
-    def on_control(self, name: str, value: object) -> None:
-        if name != "play":  # it moves the slider of moments
-            super().on_control(name, value)
+    def on_control(self, name: str, value: object = None) -> None:
+        match name:
+            case "play":  # it moves the slider of moments
+                pass
+            case "reached":
+                self.reached = None if value == self.state.moments else value
+            case _:
+                super().on_control(name, value)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from html import escape
 from types import MappingProxyType
 
 import ipywidgets
@@ -15,9 +16,11 @@ from torch import Tensor
 from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Column, Row, Text, lower
+from sftviz.explorers.code import written
 from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
+_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
 
 
@@ -49,8 +52,8 @@ class Explorer(ipywidgets.VBox):
     """Controls above a live drawing. Both show one state: a frozen dataclass that can be run.
 
     The state is replaced as a whole: a new one is run and drawn first, and only then it counts. So
-    what can't be run or drawn leaves state and picture unchanged. A subclass declares each field of
-    its state as a `Field`.
+    what can't be run, drawn or shown in the controls leaves everything unchanged. A subclass
+    declares each field of its state as a `Field`.
 
     Args:
         state: the state to begin with.
@@ -77,7 +80,8 @@ class Explorer(ipywidgets.VBox):
         self._links: list[ipywidgets.Widget] = []
         self._is_showing_controls = False
         self._edits_id = 0.0  # of the last edits that are part of the state
-        self._become(state, state.trace(), (0, 0))
+        self._start = state
+        self._become(state, state.trace(), self.first(state))
         self.live.observe(self._on_edits, "edits")
         self.live.observe(self._on_selected, "selected")
         self.live.observe(self._fit_width, "columns")
@@ -97,6 +101,15 @@ class Explorer(ipywidgets.VBox):
         """The state as a still picture."""
         return self.draw(self.state, self.trace, WIDTH)
 
+    @property
+    def code(self) -> str:
+        """The lines of Python that make an explorer with this state."""
+        return written(type(self).__name__, self.state)
+
+    def first(self, state: object) -> tuple[int, ...]:
+        """The entry that is selected at first."""
+        return (0, 0)
+
     def has_entry(self, state: object, index: tuple[int, ...]) -> bool:
         """Whether a state has an entry at an index, so that it can be selected."""
         return True
@@ -105,7 +118,7 @@ class Explorer(ipywidgets.VBox):
         """Draw a run of a state, to fit a width in cells."""
         raise NotImplementedError
 
-    def read(self, trace: object, selected: tuple[int, ...]) -> dict[str, Text]:
+    def read(self, state: object, trace: object, selected: tuple[int, ...]) -> dict[str, Text]:
         """The results of a run by name. They are always visible, right below the controls."""
         raise NotImplementedError
 
@@ -114,8 +127,14 @@ class Explorer(ipywidgets.VBox):
         raise NotImplementedError
 
     def on_control(self, name: str, value: object) -> None:
-        """React to a control. By default the field of its name is set."""
-        setattr(self, name, value)
+        """React to a control: reset, show the code, or set the field of its name."""
+        match name:
+            case "reset":
+                self.load(self._start)
+            case "code":
+                self.redraw()
+            case _:
+                setattr(self, name, value)
 
     def load(self, state: object) -> None:
         """Replace the state, and select its first entry.
@@ -124,7 +143,8 @@ class Explorer(ipywidgets.VBox):
             TypeError, ValueError, RuntimeError: it can't be run or drawn; nothing has changed.
         """
         names = [field.name for field in fields(state)]
-        self._become(state, state.trace(), (0, 0), [*names, "selected"], is_new_generation=True)
+        changed = [*names, "selected"]
+        self._become(state, state.trace(), self.first(state), changed, is_new_generation=True)
 
     def update(self, **changes: object) -> None:
         """Replace several fields of the state at once.
@@ -140,9 +160,10 @@ class Explorer(ipywidgets.VBox):
             return
         try:
             state = replace(self.state, **changes)
-            selected = self.selected if self.has_entry(state, self.selected) else (0, 0)
+            is_there = self.has_entry(state, self.selected)
+            selected = self.selected if is_there else self.first(state)
             self._become(state, state.trace(), selected, [*changed, "selected"])
-        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: from torch
+        except Exception as error:  # torch raises many kinds
             raise traitlets.TraitError(str(error)) from error
 
     def edit(self, entries: Mapping[str, float]) -> None:
@@ -166,6 +187,8 @@ class Explorer(ipywidgets.VBox):
                     limit = f"the largest {tensor.dtype} is {largest:.3g}"
                     raise ValueError(f"{name} can't be {value:g}: {limit}.")
             tensor[index] = value
+            if not tensor.is_floating_point() and tensor[index] != value:  # 0.5 would become 0 or 1
+                raise ValueError(f"{key} can't be {value:g}: {name} has dtype {tensor.dtype}.")
         self.update(**tensors)
 
     @contextmanager
@@ -195,6 +218,7 @@ class Explorer(ipywidgets.VBox):
         """Draw a state and a selection. If that succeeds, they are those of this explorer."""
         picture = self._picture(state, trace, selected)
         before = {name: getattr(self, name) for name in changed}
+        last = (self._state, self._trace, self._selected) if self.controls else ()
         self._state, self._trace, self._selected = state, trace, selected
         with self.live.hold_sync():  # one message
             if is_new_generation:  # changes that were made in the old picture are void
@@ -204,14 +228,18 @@ class Explorer(ipywidgets.VBox):
             self.live.error = NO_ERROR
             self.live.show(*picture, self._edits_id)
         if self.controls:
-            self._show_controls()
+            try:
+                self._show_controls()
+            except Exception:  # one of them does not take this value
+                self._become(*last)
+                raise
         for name, old in before.items():
             new = getattr(self, name)
             if _differs(new, old):
                 self._notify_trait(name, old, new)
 
-    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget], panels: Sequence = ()) -> None:
-        """Put controls and panels above the drawing, and call `on_control` when one is used."""
+    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget]) -> None:
+        """Put controls above the drawing, and call `on_control` when one is used."""
         self.controls = dict(controls)
         for name, control in controls.items():
             if isinstance(control, ipywidgets.Button):
@@ -222,7 +250,8 @@ class Explorer(ipywidgets.VBox):
                 )
         layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
         box = ipywidgets.Box(tuple(controls.values()), layout=layout)
-        self.children = (box, *panels, self.live)
+        self._code = ipywidgets.HTML(layout={"display": "none"})
+        self.children = (box, self._code, self.live)
         self._show_controls()
 
     def redraw(self, change: object = None) -> None:
@@ -238,7 +267,7 @@ class Explorer(ipywidgets.VBox):
         """All that the page shows of a state, complete: its markup, description and values."""
         width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
         drawing = self.draw(state, trace, width)
-        line = Row((Text("  "), readout(self.read(trace, selected), width - FRAME)))
+        line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
         page = lower(Column((line, drawing.scene)))
         return svg.markup(page), drawing.alt, self._values(state, page.keys)
 
@@ -246,6 +275,9 @@ class Explorer(ipywidgets.VBox):
         self._is_showing_controls = True
         try:
             self.show_controls()
+            is_code_shown = "code" in self.controls and self.controls["code"].value
+            self._code.value = f"{_SCROLLS}{escape(self.code)}</pre>" if is_code_shown else ""
+            self._code.layout.display = None if is_code_shown else "none"
         finally:
             self._is_showing_controls = False
 
@@ -269,13 +301,12 @@ class Explorer(ipywidgets.VBox):
 
     def _on_edits(self, change: dict) -> None:
         edits = change["new"]
-        if not edits["values"]:  # the page has removed what was acknowledged
-            return
         self._edits_id = edits["id"]
-        if edits["generation"] == self.live.generation:  # else made in a picture that is gone
+        is_current = edits["generation"] == self.live.generation  # else of a picture that is gone
+        if edits["values"] and is_current:
             with self.live.guard():
                 self.edit(edits["values"])
-        self.live.acknowledged = self._edits_id  # also what was refused
+        self.live.acknowledged = self._edits_id  # also what was refused, and what was empty
 
     def _on_selected(self, change: dict) -> None:
         index = _parse(change["new"])[1]
@@ -301,6 +332,12 @@ def is_index(index: tuple[int, ...], tensor: Tensor) -> bool:
     return len(index) == tensor.ndim and all(
         0 <= at < size for at, size in zip(index, tensor.shape, strict=True)
     )
+
+
+def first_counted(mask: Tensor) -> tuple[int, ...]:
+    """The index of the first response token of a mask, (B, S); without one, of the first token."""
+    counted = mask.bool().nonzero().tolist()
+    return tuple(counted[0]) if counted else (0, 0)
 
 
 def _differs(new: object, old: object) -> bool:

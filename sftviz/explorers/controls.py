@@ -20,8 +20,21 @@ def count_slider(name: str, quantity: str, least: int = 1, most: int = 16) -> ip
 
 def show_count(slider: ipywidgets.IntSlider, count: int) -> None:
     """Move a slider to a count; its range grows if necessary."""
+    slider.min = min(slider.min, count)
     slider.max = max(slider.max, count)
     slider.value = count
+
+
+def button(label: str) -> ipywidgets.Button:
+    """A button that is no wider than its label."""
+    return ipywidgets.Button(description=label, layout=NARROW)
+
+
+def code_button() -> ipywidgets.ToggleButton:
+    """The button that shows the state as code."""
+    return ipywidgets.ToggleButton(
+        description="as code", tooltip="Python that makes this state", layout=NARROW
+    )
 
 
 def checkbox(label: str) -> ipywidgets.Checkbox:
@@ -38,13 +51,9 @@ def number_box(quantity: str) -> ipywidgets.BoundedFloatText:
     )
 
 
-def show_number(
-    box: ipywidgets.BoundedFloatText, name: str, value: float, limit: float = LARGEST
-) -> None:
+def show_number(box: ipywidgets.BoundedFloatText, name: str, value: float) -> None:
     """Show an entry and its name in a box. The box is hidden if the value is NaN or infinite."""
     box.description = name
     box.layout.visibility = "visible" if math.isfinite(value) else "hidden"
     if math.isfinite(value):
-        shown = float(f"{value:.6g}")
-        box.max = max(limit, shown)  # a given value may be above the limit for typed ones
-        box.value = shown
+        box.value = float(f"{value:.6g}")

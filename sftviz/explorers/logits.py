@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import ipywidgets
 from torch import Tensor
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import token_label
 from sftviz.drawing.scene import Text
 from sftviz.examples import FIVE_WORDS
-from sftviz.explorers.base import Explorer, Field, is_index
-from sftviz.explorers.controls import NARROW, count_slider, number_box, show_count, show_number
+from sftviz.explorers.base import Explorer, Field, first_counted, is_index
+from sftviz.explorers.controls import button, count_slider, number_box, show_count, show_number
 from sftviz.logits import LogitsInputs, LogitsTrace
 from sftviz.views.logits import logits_flow, readings
 
@@ -57,11 +56,11 @@ class LogitsExplorer(Explorer):
             response_mask = FIVE_WORDS.response_mask if response_mask is None else response_mask
             vocabulary = FIVE_WORDS.vocabulary if vocabulary is None else vocabulary
         scalars = gradient_accumulation_steps, normalize_constant
-        self._start = LogitsInputs(logits, labels, response_mask, *scalars, vocabulary)
-        super().__init__(self._start, {"logits": "move", "response_mask": "toggle"})
+        start = LogitsInputs(logits, labels, response_mask, *scalars, vocabulary)
+        super().__init__(start, {"logits": "move", "response_mask": "toggle"})
         self.assemble(
             {
-                "reset": ipywidgets.Button(description="reset", layout=NARROW),
+                "reset": button("reset"),
                 "gradient_accumulation_steps": count_slider("G", "gradient_accumulation_steps"),
                 "logits": number_box("logits"),
             }
@@ -73,21 +72,27 @@ class LogitsExplorer(Explorer):
     def draw(self, state: LogitsInputs, trace: LogitsTrace, width: int) -> Drawing:
         return logits_flow(trace, state.vocabulary, width)
 
-    def read(self, trace: LogitsTrace, selected: tuple[int, ...]) -> dict[str, Text]:
-        return readings(trace, *_token_and_entry(trace, selected))
+    def first(self, state: LogitsInputs) -> tuple[int, ...]:
+        return first_counted(state.response_mask[:1])
+
+    def read(
+        self, state: LogitsInputs, trace: LogitsTrace, selected: tuple[int, ...]
+    ) -> dict[str, Text]:
+        token, entry = _token_and_entry(trace, selected)
+        word = token_label(state.vocabulary[entry], 16) if state.vocabulary else str(entry)
+        key = f"logits[0,{token},{entry}]"
+        return {f"token {token + 1}, entry": Text(word, key=key), **readings(trace, token, entry)}
 
     def show_controls(self) -> None:
         show_count(self.controls["gradient_accumulation_steps"], self.gradient_accumulation_steps)
         token, entry = _token_and_entry(self.trace, self.selected)
-        words = self.state.vocabulary
-        name = token_label(words[entry], 16) if words else entry
         logit = self.state.logits[0, token, entry].item()
-        show_number(self.controls["logits"], f"logit of {name}, token {token + 1}", logit)
+        # The word is in the picture: a widget's label is markup or mathematics, to some front ends.
+        name = f"logit of token {token + 1}, entry {entry}"
+        show_number(self.controls["logits"], name, logit)
 
     def on_control(self, name: str, value: object) -> None:
         match name:
-            case "reset":
-                self.load(self._start)
             case "logits":
                 token, entry = _token_and_entry(self.trace, self.selected)
                 self.edit({f"logits[0,{token},{entry}]": value})

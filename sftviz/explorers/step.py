@@ -1,22 +1,19 @@
 """The step as a diagram that is its own input."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import fields
-from html import escape
-from struct import pack
 
 import ipywidgets
-import torch
 from torch import Tensor
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 from sftviz.examples import PRESETS, WORKED_EXAMPLE
-from sftviz.explorers.base import Explorer, Field, is_index
+from sftviz.explorers.base import Explorer, Field, first_counted, is_index
 from sftviz.explorers.controls import (
     NARROW,
     STYLE,
+    button,
+    code_button,
     count_slider,
     number_box,
     show_count,
@@ -33,7 +30,6 @@ CONTROLS = (
 )
 _ACTIONS = {"response_mask": "toggle", "policy_log_probs": "move"}
 _OWN = "as given"  # the preset that is the explorer's start
-_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
 
 
 class StepExplorer(Explorer):
@@ -90,19 +86,11 @@ class StepExplorer(Explorer):
             limits={"policy_log_probs": 0.0},  # the log of a probability is never above 0
         )
         self._presets = {_OWN: start, **PRESETS}
-        self._code = ipywidgets.HTML(layout={"display": "none"})
         made = self._make_controls()
-        self.assemble({name: made[name] for name in made if name in controls}, [self._code])
+        self.assemble({name: made[name] for name in made if name in controls})
 
-    @property
-    def code(self) -> str:
-        """The lines of Python that make an explorer with this state."""
-        arguments = {field.name: getattr(self.state, field.name) for field in fields(StepInputs)}
-        given = {name: value for name, value in arguments.items() if value is not None}
-        lines = [f"    {name}={_written(value)}," for name, value in given.items()]
-        imports = ["import torch", ""] if any("=torch.tensor(" in line for line in lines) else []
-        imports += ["from sftviz import StepExplorer", ""]
-        return "\n".join([*imports, "StepExplorer(", *lines, ")"])
+    def first(self, state: StepInputs) -> tuple[int, ...]:
+        return first_counted(state.response_mask)
 
     def has_entry(self, state: StepInputs, index: tuple[int, ...]) -> bool:
         return is_index(index, state.policy_log_probs)
@@ -110,7 +98,9 @@ class StepExplorer(Explorer):
     def draw(self, state: StepInputs, trace: StepTrace, width: int) -> Drawing:
         return step_flow(trace, state.tokens, width)
 
-    def read(self, trace: StepTrace, selected: tuple[int, ...]) -> dict[str, Text]:
+    def read(
+        self, state: StepInputs, trace: StepTrace, selected: tuple[int, ...]
+    ) -> dict[str, Text]:
         return readings(trace)
 
     def _make_controls(self) -> dict[str, ipywidgets.DOMWidget]:
@@ -118,15 +108,13 @@ class StepExplorer(Explorer):
             "preset": ipywidgets.Dropdown(
                 options=list(self._presets), description="preset", style=STYLE, layout=NARROW
             ),
-            "reset": ipywidgets.Button(description="reset", layout=NARROW),
+            "reset": button("reset"),
             "gradient_accumulation_steps": count_slider("G", "gradient_accumulation_steps"),
             "normalize_constant": ipywidgets.FloatText(
                 description="c", tooltip="normalize_constant", style=STYLE, layout={"width": "8em"}
             ),
             "policy_log_probs": number_box("policy_log_probs"),
-            "code": ipywidgets.ToggleButton(
-                description="as code", tooltip="Python that makes this state", layout=NARROW
-            ),
+            "code": code_button(),
         }
 
     def show_controls(self) -> None:
@@ -136,15 +124,11 @@ class StepExplorer(Explorer):
                     row, token = self.selected
                     label = f"log-prob of row {row + 1}, token {token + 1}"
                     log_prob = self.state.policy_log_probs[row, token].item()
-                    show_number(control, label, log_prob, self.live.limits[name])
+                    show_number(control, label, log_prob)
                 case "gradient_accumulation_steps":
                     show_count(control, self.gradient_accumulation_steps)
                 case "normalize_constant":
                     control.value = self.normalize_constant
-                case "code":
-                    code = escape(self.code) if control.value else ""
-                    self._code.value = code and f"{_SCROLLS}{code}</pre>"
-                    self._code.layout.display = None if code else "none"
 
     def on_control(self, name: str, value: object) -> None:
         match name:
@@ -156,39 +140,5 @@ class StepExplorer(Explorer):
             case "policy_log_probs":
                 row, column = self.selected
                 self.edit({f"policy_log_probs[{row},{column}]": value})
-            case "code":
-                self.redraw()
             case _:
                 super().on_control(name, value)
-
-
-def _written(argument: object) -> str:
-    """An argument as Python source that gives exactly the same value."""
-    match argument:
-        case Tensor():
-            return _written_tensor(argument)
-        case float():
-            return repr(float(argument))  # NumPy's repr differs
-        case int():
-            return repr(int(argument))
-        case _:  # tokens
-            return repr([list(map(str, row)) for row in argument])
-
-
-def _written_tensor(tensor: Tensor) -> str:
-    """A tensor as rows of numbers."""
-    is_plain = tensor.dtype == torch.float32 or not tensor.is_floating_point()
-    if is_plain and ((tensor == 0) | (tensor == 1)).all():  # a mask
-        return repr([[int(entry) for entry in row] for row in tensor.tolist()])
-    lines = [[_shortest(entry, tensor.dtype) for entry in row] for row in tensor.tolist()]
-    rows = ", ".join([f"[{', '.join(line)}]" for line in lines])
-    return f"[{rows}]" if is_plain else f"torch.tensor([{rows}], dtype={tensor.dtype})"
-
-
-def _shortest(entry: float, dtype: torch.dtype) -> str:
-    """The shortest number that gives this entry of a tensor."""
-    if not math.isfinite(entry):
-        return f'float("{entry}")'
-    code = {torch.float64: "d", torch.float16: "e"}.get(dtype, "f")
-    texts = (f"{entry:.{digits}g}" for digits in range(6, 18))
-    return next(repr(float(text)) for text in texts if pack(code, float(text)) == pack(code, entry))

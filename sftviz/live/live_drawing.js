@@ -13,6 +13,8 @@
 // - `edits.id` is random, because several pages can be connected to one kernel. The kernel copies
 //   it to `acknowledged` when the picture includes the edits or they were rejected. Then the page
 //   drops them; until then they take precedence over `values`.
+// - Edits without values ask whether the kernel is there. The page sends them when another control
+//   of the explorer is used: that one would move without a kernel, and the picture would not.
 // - `generation` counts how often the kernel has replaced all values, as a reset does. Both sides
 //   ignore edits of an earlier generation, because they can arrive after the reset.
 
@@ -39,6 +41,11 @@ const ANSWER_TIMEOUT = 5000; // ms
 const REDUCED_MOTION = window.matchMedia("(prefers-reduced-motion: reduce)");
 const NO_ANSWER = { traceback: "", message: "The kernel has not answered for 5 seconds. " +
   "It may be busy with another cell. If it was restarted or stopped, run this cell again." };
+const NO_PYTHON = { traceback: "", message: "This page has no Python behind it, so the picture " +
+  "can't follow the controls. To change it, open the notebook in JupyterLab and run it." };
+// An exported page has the state of its widgets in this element; a page with a kernel has none.
+const EXPORT = "script[type='application/vnd.jupyter.widget-state+json']";
+const CONTROL = "input, select, button, .widget-slider";
 /** @type {Record<string, number>} */
 const KEY_STEPS = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 };
 /** @type {Record<string, number[]>} */
@@ -100,9 +107,15 @@ function createEdits(model, onStatus, signal) {
   function set(key, to) {
     const limit = model.get("limits")[parse(key).quantity] ?? Infinity;
     const value = Math.min(limit, Math.round(to * 100) / 100);
-    if (value === find(key)) return;
-    const values = { ...pending(), [key]: value };
-    send(model, "edits", { id: Math.random(), generation: model.get("generation"), values });
+    if (value !== find(key)) submit({ ...pending(), [key]: value });
+  }
+
+  /** Send edits; without values, ask whether the kernel is there. Edits that it has not acknowledged
+   * yet ask the same: sent again, they could undo what a control did since.
+   * @param {Record<string, number>} values */
+  function submit(values) {
+    if (Object.keys({ ...values, ...pending() }).length === Object.keys(values).length)
+      send(model, "edits", { id: Math.random(), generation: model.get("generation"), values });
     clearTimeout(timer);
     timer = setTimeout(setOverdue, ANSWER_TIMEOUT, true);
   }
@@ -123,7 +136,7 @@ function createEdits(model, onStatus, signal) {
 
   signal.addEventListener("abort", () => clearTimeout(timer));
   const get = (/** @type {string} */ key) => find(key) ?? 0;
-  return { get, set, onAcknowledged, isOverdue: () => isOverdue };
+  return { get, set, ask: () => submit({}), onAcknowledged, isOverdue: () => isOverdue };
 }
 
 /** Picture: the SVG, with focus, highlights and names for screen readers; the panel for errors.
@@ -172,7 +185,7 @@ function createPicture(model, el, signal) {
   function select(cell) {
     if (!cell) return;
     cell.focus({ preventScroll: true });
-    cellOf(current)?.setAttribute("tabindex", "-1");
+    for (const stop of all("[tabindex='0']")) stop.setAttribute("tabindex", "-1");
     cell.setAttribute("tabindex", "0");
     current = keyOf(cell);
     markLinked();
@@ -191,7 +204,7 @@ function createPicture(model, el, signal) {
     const isChecked = model.get("values")[key] === 1;
     cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
     cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
-    cell.setAttribute("tabindex", key === current ? "0" : "-1");
+    cell.setAttribute("tabindex", "-1");
     if (action) cell.setAttribute("data-action", action);
     if (action === "toggle") cell.setAttribute("aria-checked", String(isChecked));
     if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
@@ -203,7 +216,9 @@ function createPicture(model, el, signal) {
     template.innerHTML = `<svg>${markup}`;
     const next = /** @type {Element} */ (template.content.querySelector("g"));
     const isSameKey = keyOf(next) !== "" && keyOf(next) === keyOf(group);
-    const isNew = isSameKey && next.textContent !== group.textContent;
+    const texts = [next.textContent, group.textContent];
+    const isKnown = !texts.some((text) => text === "" || text === "…"); // as later moments have
+    const isNew = isSameKey && isKnown && texts[0] !== texts[1];
     next.classList.toggle("lit", isNew && !REDUCED_MOTION.matches);
     group.replaceWith(next);
   }
@@ -222,7 +237,7 @@ function createPicture(model, el, signal) {
       current = keyOf(cells().find((cell) => actionOf(model, keyOf(cell))) ?? cells()[0]);
     all(`${CELL}:not([role])`).forEach(describe);
     const cell = cellOf(current);
-    cell?.setAttribute("tabindex", "0");
+    if (!all("[tabindex='0']").length) cell?.setAttribute("tabindex", "0");
     if (hadFocus) cell?.focus({ preventScroll: true });
     markLinked();
     element.setAttribute("aria-label", model.get("alt"));
@@ -238,13 +253,13 @@ function createPicture(model, el, signal) {
     for (const part of all(".lit")) part.classList.replace("lit", "fading");
   }
 
-  /** @param {State["error"]} error */
-  function showError(error) {
+  /** @param {State["error"]} error @param {boolean} isStale whether the picture is out of date */
+  function showError(error, isStale) {
     alert.hidden = error.message === "";
     message.textContent = error.message;
     trace.textContent = error.traceback;
     details.hidden = error.traceback === "";
-    element.classList.toggle("stale", error.message !== "");
+    element.classList.toggle("stale", isStale);
   }
 
   element.addEventListener("focusout", markLinked);
@@ -330,10 +345,12 @@ function listenToInput(model, { element, cells, select, current }, edits) {
   });
 }
 
-/** Front end: keep keys from the notebook, name the controls, report the width.
- * Changes attributes in the explorer around `el`, and sends `columns`.
- * @param {Model} model @param {HTMLElement} el @param {AbortSignal} signal */
-function adaptFrontEnd(model, el, signal) {
+/** Front end: keep keys from the notebook, name and watch the controls, report the width.
+ * Changes attributes in the explorer around `el`, and sends `columns`. Calls `onControl` when a
+ * control was used, with a sentence if it does not keep what was typed.
+ * @param {Model} model @param {HTMLElement} el @param {AbortSignal} signal
+ * @param {(note: string) => void} onControl */
+function adaptFrontEnd(model, el, signal, onControl) {
   /** Keep a key from the notebook, where `b` inserts a cell; not Ctrl+S from the application. */
   function keepKey(/** @type {Event} */ event) {
     const { key, ctrlKey, metaKey, target } = /** @type {KeyboardEvent} */ (event);
@@ -344,17 +361,43 @@ function adaptFrontEnd(model, el, signal) {
     if (isKept && event.eventPhase === Event.BUBBLING_PHASE) event.stopPropagation();
   }
 
+  /** Report the use of a control, and whether it keeps what was typed. */
+  function watch(/** @type {Event} */ event) {
+    const { type, key, target } = /** @type {KeyboardEvent} */ (event);
+    if (key === "Tab" || !closest(target, CONTROL)) return;
+    const box = /** @type {HTMLInputElement} */ (target);
+    const read = () => box.value ?? box.textContent;
+    const [typed, isEnd] = [read(), key === "Enter" || type === "change"];
+    setTimeout(() => { // after the control's own reaction and message
+      const name = box.parentElement?.querySelector("label")?.textContent;
+      if (!isEnd) onControl("");
+      else if (typed !== read() && Number(typed) !== Number(read()))
+        onControl(`${name} can't be set to ${typed || "that"} here, so it is ${read()}. ` +
+          "From Python it can have every value that the step allows.");
+    });
+  }
+
+  /** The front end does nothing when a number that was typed beside a slider is left. */
+  function enter(/** @type {Event} */ { target }) {
+    const key = { key: "Enter", keyCode: 13, bubbles: true };
+    target?.dispatchEvent(new KeyboardEvent("keydown", key));
+  }
+
   /** Adapt the explorer, which is there only after `render`; to repeat this changes nothing. */
   function adapt() {
     const explorer = explorerOf(el);
     explorer.addEventListener("keydown", keepKey, { signal });
+    for (const type of ["pointerdown", "keydown", "input", "click", "change"])
+      explorer.addEventListener(type, watch, { capture: true, signal });
     mutations.observe(explorer, { childList: true, subtree: true, attributeFilter: ["class"] });
     for (const slider of explorer.querySelectorAll(".widget-slider")) {
       // The front end shows a label beside it, but does not name what can have focus.
       const name = slider.querySelector("label")?.textContent ?? "";
       for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout"))
         part.setAttribute("aria-label", name);
-      slider.querySelector(".widget-readout")?.setAttribute("role", "textbox");
+      const readout = slider.querySelector(".widget-readout");
+      readout?.setAttribute("role", "textbox");
+      readout?.addEventListener("blur", enter, { signal });
     }
     for (const button of explorer.querySelectorAll(".widget-toggle-button"))
       button.setAttribute("aria-pressed", String(button.classList.contains("mod-active")));
@@ -377,7 +420,13 @@ function adaptFrontEnd(model, el, signal) {
 function render({ model, el }) {
   const controller = new AbortController();
   const { signal } = controller;
-  const showError = () => picture.showError(edits.isOverdue() ? NO_ANSWER : model.get("error"));
+  const noAnswer = document.querySelector(EXPORT) ? NO_PYTHON : NO_ANSWER;
+  let note = ""; // about the control that was used last
+  function showError() {
+    const error = edits.isOverdue() ? noAnswer : model.get("error");
+    const isError = error.message !== "";
+    picture.showError(isError ? error : { message: note, traceback: "" }, isError);
+  }
   const picture = createPicture(model, el, signal);
   const edits = createEdits(model, showError, signal);
   /** @type {Listen} */
@@ -392,7 +441,11 @@ function render({ model, el }) {
   picture.draw();
   showError();
   listenToInput(model, picture, edits);
-  adaptFrontEnd(model, el, signal);
+  adaptFrontEnd(model, el, signal, (text) => {
+    note = text;
+    showError();
+    edits.ask();
+  });
   return () => controller.abort();
 }
 

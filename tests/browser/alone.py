@@ -28,7 +28,7 @@ EXPLORER = """
 <div class="sftviz-explorer">
   <div class="widget-slider"><label>G</label>
     <div class="noUi-handle" role="slider" aria-valuenow="2" tabindex="0">o</div></div>
-  <input type="number">
+  <div class="widget-text"><label>c</label> <input type="number"></div>
   <div class="drawing"></div>
 </div>
 """

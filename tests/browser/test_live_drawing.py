@@ -175,6 +175,25 @@ def test_the_picture_is_one_tab_stop(live):
     assert live.place.locator("[tabindex='0']").count() == 1
 
 
+def test_the_picture_is_one_tab_stop_whatever_is_selected_and_drawn(put):
+    """Also if two values have the same key."""
+    live = put(AccumulationExplorer())
+    stops = live.place.locator("[tabindex='0']")
+    for cell in live.place.locator("g:has(> rect)[data-key]").all()[::5]:
+        cell.focus()
+        assert stops.count() == 1
+    for cell in live.cell("scaled_loss").all():
+        cell.focus()
+        expect(cell).to_have_attribute("tabindex", "0")
+        assert stops.count() == 1
+        live.explorer.unevenness = 1 - live.explorer.unevenness
+        live.push()
+        expect(live.place.get_by_role("group")).to_have_attribute(
+            "aria-label", live.explorer.live.alt
+        )
+        assert stops.count() == 1
+
+
 def test_arrows_home_and_end_go_from_cell_to_cell_by_position(live):
     live.cell("policy_log_probs[0,0]").focus()
     for keys, key in [
@@ -551,6 +570,23 @@ def test_another_entry_in_the_readout_is_not_a_change(put):
     assert lit(live) == set()
 
 
+def test_what_was_not_known_before_is_not_a_change(put):
+    """In a window of microbatches, yellow would hide the colour of what was added."""
+    live = put(AccumulationExplorer(B=3, G=2, reached=0))
+    for reached in (1, 2, 3, 4, 1, None):
+        live.explorer.reached = reached
+        live.push()
+        expect(live.place.get_by_role("group")).to_have_attribute(
+            "aria-label", live.explorer.live.alt
+        )
+        assert lit(live) == set()
+    live.explorer.scaling = "B·G"
+    live.push()
+    expect(live.cell("ratio")).to_have_text("1")
+    assert lit(live) >= {"ratio", "grad_1[1,1]", "scaled_loss"}
+    assert not {"cosine", "grad_1[0,0]", "full_batch_grad[1,1]"} & lit(live)
+
+
 def test_with_reduced_motion_nothing_is_highlighted(live):
     live.page.emulate_media(reduced_motion="reduce")
     live.explorer.gradient_accumulation_steps = 4
@@ -729,6 +765,103 @@ def test_a_kernel_that_does_not_answer_is_reported_until_it_does(clock, put):
     expect(alert).to_be_hidden()
 
 
+SLIDER, NUMBER = ".noUi-handle", "input"
+# What is done with a control, and whether its value may have changed.
+USES = {
+    "a key on a slider": (lambda page: page.locator(SLIDER).press("ArrowRight"), True),
+    "a click on a slider": (lambda page: page.locator(SLIDER).click(), True),
+    "a number that is typed": (lambda page: page.locator(NUMBER).press("5"), True),
+    "a number that is set": (lambda page: page.locator(NUMBER).fill("5"), True),
+    "the tab key": (lambda page: page.locator(NUMBER).press("Tab"), False),
+    "a button elsewhere": (lambda page: page.locator("#before").click(), False),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_control_that_moves_without_a_kernel_is_reported(clock, put, use):
+    act, is_reported = USES[use]
+    live = put()
+    alert, picture = live.place.locator("[role=alert]"), live.place.locator(".sftviz-picture")
+    live.page.evaluate("model0.isWaiting = true")  # nothing is sent
+    act(live.page)
+    clock.run_for(4_900)
+    expect(alert).to_be_hidden()
+    clock.run_for(200)
+    if not is_reported:
+        expect(alert).to_be_hidden()
+        return
+    expect(alert.locator("p")).to_contain_text("The kernel has not answered for 5 seconds.")
+    expect(picture).to_contain_class("stale")
+
+    live.page.evaluate("model0.isWaiting = false, model0.save_changes()")
+    expect(alert).to_be_hidden()
+    act(live.page)
+    clock.run_for(10_000)
+    live.settled()
+    expect(alert).to_be_hidden()
+    assert live.edits == []
+
+
+def test_a_page_without_python_says_so(clock, put, page):
+    """Exported pages have the state of their widgets in such an element."""
+    page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.type = "application/vnd.jupyter.widget-state+json";
+            document.body.append(script);
+        }"""
+    )
+    live = put()
+    live.page.evaluate("model0.isDead = true")
+    page.locator(SLIDER).press("ArrowRight")
+    clock.run_for(5_100)
+    alert = live.place.locator("[role=alert] p")
+    expect(alert).to_contain_text("This page has no Python behind it")
+    expect(alert).not_to_contain_text("cell")
+
+
+def test_a_control_that_is_used_does_not_send_edits_again(live):
+    """They could undo what the control did: it may be a box for the same value."""
+    live.page.evaluate("model0.isWaiting = true")
+    live.cell("response_mask[0,0]").click()
+    edits = live.page.evaluate("model0.get('edits')")
+    live.page.locator(SLIDER).press("ArrowRight")
+    live.page.wait_for_timeout(50)
+    assert live.page.evaluate("model0.get('edits')") == edits
+    live.page.evaluate("model0.isWaiting = false, model0.save_changes()")
+    expect(live.cell("num_tokens")).to_have_text("6")
+    live.settled()
+    assert live.edits == [{"response_mask[0,0]": 0}]
+
+
+def test_what_a_control_does_not_keep_gets_a_sentence(live):
+    number = live.page.locator(NUMBER)
+    alert, picture = live.place.locator("[role=alert]"), live.place.locator(".sftviz-picture")
+    number.evaluate(  # as the front end's boxes and readouts do
+        """number => {
+            number.addEventListener("change", () => {
+                if (!(number.valueAsNumber <= 16)) number.value = 16;
+            });
+        }"""
+    )
+    for typed, text in (("20", "20"), ("1e400", "that"), ("", "that")):
+        number.fill("3")
+        number.press("Enter")
+        expect(alert).to_be_hidden()
+        number.press("ControlOrMeta+a")
+        live.page.keyboard.press("Delete")
+        live.page.keyboard.type(typed)
+        number.press("Enter")
+        expect(alert.locator("p")).to_have_text(
+            f"c can't be set to {text} here, so it is 16. "
+            "From Python it can have every value that the step allows."
+        )
+        expect(picture).not_to_contain_class("stale")
+    number.fill("07.0")
+    number.press("Enter")
+    expect(alert).to_be_hidden()
+
+
 def test_an_error_message_is_shown_as_text_not_as_markup(live):
     markup = "<img src=x onerror='received.push(1)'>"
     live.explorer.live.error = {"message": markup, "traceback": markup}
@@ -781,15 +914,32 @@ def test_only_part_of_a_large_batch_is_drawn(put):
 
 
 def test_a_picture_wider_than_the_page_can_be_scrolled(put, page):
-    page.set_viewport_size({"width": 360, "height": 640})
+    page.set_viewport_size({"width": 260, "height": 640})
     live = put()
     picture = live.place.locator(".sftviz-picture")
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.evaluate("document.documentElement.scrollWidth") == 260
     assert picture.evaluate("node => node.scrollWidth > node.clientWidth")
     live.cell("normalize_constant").focus()
     page.keyboard.press("ArrowDown")  # a selected cell scrolls into view
     box = live.cell("num_tokens").bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= 360
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 260
+
+
+@pytest.mark.parametrize("kind", [StepExplorer, LogitsExplorer, AccumulationExplorer])
+@pytest.mark.parametrize("width", [304, 420, 1280])
+def test_the_whole_frame_is_on_the_page(put, page, kind, width):
+    """JupyterLab leaves an output 304 px of a page of 420."""
+    page.set_viewport_size({"width": width, "height": 640})
+    live = put(kind())
+    live.page.wait_for_function(f"model0.get('columns') === {width // 8 - 2}")
+    live.settled()
+    picture = live.place.locator(".sftviz-picture")
+    assert picture.evaluate("node => [node.scrollWidth, node.clientWidth]") == [width, width]
+    sizes = picture.locator("text").evaluate_all(
+        """texts => texts.map((text) =>
+            parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)"""
+    )
+    assert min(sizes) > 9
 
 
 def test_a_hidden_drawing_keeps_its_width(live):
@@ -815,6 +965,30 @@ def test_colours_follow_the_theme_at_once(live):
     dark = fills()
     assert len(set(light)) > 8
     assert all(a != b for a, b in zip(light, dark, strict=True))
+
+
+def test_ink_and_ground_go_together_on_a_page_that_is_half_a_notebooks(put, page):
+    """With the front end's variables for one of them, text could not be read."""
+
+    def fills():
+        return live.place.locator("rect, text").evaluate_all(
+            "marks => marks.map(mark => getComputedStyle(mark).fill)"
+        )
+
+    live = put()
+    light = fills()
+    page.add_style_tag(
+        content=":root { --jp-layout-color0: #fff; --jp-layout-color1: #fff; "
+        "--jp-content-font-color1: #222; --jp-border-color2: #ddd; }"
+    )
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("delete document.body.dataset.jpThemeLight")
+    assert fills() == light
+    page.add_style_tag(content=":root { color-scheme: dark; }")
+    dark = fills()
+    page.add_style_tag(content=":root { color-scheme: normal; }")
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    assert fills() == dark != light
 
 
 # Several drawings

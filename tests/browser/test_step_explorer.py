@@ -9,7 +9,7 @@ from .touch import NOTEBOOK, barriers, cell, darken, drag, explorers, press_shor
 # The picture is as wide as there is room, or as narrow as it gets.
 FITS = """() => {
     const picture = document.querySelector(".sftviz-picture");
-    return picture.scrollWidth === Math.max(picture.clientWidth, 400);
+    return picture.scrollWidth === Math.max(picture.clientWidth, 300);
 }"""
 # And all of it, like what has focus in it, is on the page: soon, for a page takes time to settle.
 INSIDE = """width => {
@@ -120,6 +120,84 @@ def test_without_a_kernel_tokens_still_light_up_and_with_a_new_one_all_is_well(
     expect(cell(page, "num_tokens")).to_have_text("8")
 
 
+def test_a_control_that_no_kernel_follows_says_so(lab, no_foreign_requests, notebook):
+    path = notebook(
+        "from sftviz import AccumulationExplorer, LogitsExplorer, StepExplorer\nStepExplorer()",
+        "AccumulationExplorer()",
+        "LogitsExplorer()",
+        "StepExplorer(gradient_accumulation_steps=8)",
+    )
+    page = lab.open(path)
+    lab.run_all(page)
+    step, window, logits, untouched = page.locator(".sftviz-explorer").all()
+    lab.restart(page)
+    step.get_by_role("slider", name="G", exact=True).press("ArrowRight")
+    window.get_by_role("button", name="play", exact=True).click()
+    box = logits.get_by_role("spinbutton")
+    box.fill("1")
+    box.press("Enter")
+    for explorer in (step, window, logits):
+        alert = explorer.get_by_role("alert")
+        expect(alert).to_contain_text("run this cell again", timeout=PATIENCE * 1000)
+        expect(explorer.locator(".sftviz-picture")).to_contain_class("stale")
+    expect(untouched.get_by_role("alert")).to_have_count(0)
+    lab.run_all(page)
+    again = page.locator(".sftviz-explorer").first
+    again.get_by_role("slider", name="G", exact=True).press("ArrowRight")
+    expect(cell(again, "gradient_accumulation_steps")).to_have_text("3")
+    expect(again.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("key", ["Enter", "Tab"])
+def test_what_a_control_can_not_be_set_to_gets_a_sentence(lab, no_foreign_requests, notebook, key):
+    page = lab.open(notebook("from sftviz import StepExplorer\nStepExplorer()"))
+    lab.run_all(page)
+    explorer = explorers(page)
+    readout = explorer.get_by_role("textbox", name="G")
+    alert, G = explorer.get_by_role("alert"), cell(page, "gradient_accumulation_steps")
+    for typed, shown in (("20", "16"), ("0", "1"), ("3.7", "3")):
+        readout.fill(typed)
+        readout.press(key)
+        expect(G).to_have_text(shown)
+        expect(alert).to_contain_text(f"G can't be set to {typed} here, so it is {shown}.")
+        expect(explorer.locator(".sftviz-picture")).not_to_contain_class("stale")
+    readout.fill("7")
+    readout.press(key)
+    expect(G).to_have_text("7")
+    expect(alert).to_have_count(0)
+    box = explorer.get_by_role("spinbutton", name="log-prob of row 1, token 1")
+    box.fill("0.7")  # a number that it can have, though it is no log-prob
+    box.press(key)
+    expect(cell(page, "policy_log_probs[0,0]")).to_have_text("0.7")
+    expect(alert).to_have_count(0)
+
+
+def test_a_word_of_the_vocabulary_is_not_typeset(lab, no_foreign_requests, notebook):
+    words = ["$x^2$", r"\\(y^2\\)", "$$z^2$$", "<b>bold</b>", "on"]
+    page = lab.open(
+        notebook(
+            f"from sftviz import LogitsExplorer, StepExplorer\nLogitsExplorer(vocabulary={words})",
+            f"StepExplorer([[-1.0] * 5], tokens=[{words}])",
+            "from ipywidgets import FloatText\nFloatText(description='$x^2$')",
+        )
+    )
+    lab.run_all(page)
+    mathematics = page.locator("mjx-container")
+    expect(mathematics).to_have_count(1)  # in the box that has nothing to do with this package
+    logits, step = page.locator(".sftviz-explorer").all()
+    for entry, word in enumerate(words):
+        cell(logits, f"logits[0,1,{entry}]").click()
+        readout = logits.locator("svg text").nth(2)
+        expect(readout).to_have_text(word)
+        name = f"logit of token 2, entry {entry}"
+        expect(logits.get_by_role("spinbutton", name=name)).to_be_visible()
+    step.get_by_role("button", name="as code").click()
+    expect(step.locator("pre", has_text="<b>bold</b>")).to_be_visible()
+    page.wait_for_timeout(500)
+    expect(mathematics).to_have_count(1)
+    assert page.locator(".sftviz-explorer b").count() == 0
+
+
 def test_what_is_wrong_is_said_in_the_explorer_that_it_was_done_in(
     lab, no_foreign_requests, notebook
 ):
@@ -182,7 +260,7 @@ def test_it_follows_the_theme_keeps_nobody_out_and_fits_narrow_and_enlarged_page
     assert barriers(page) == []
 
     page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
-    for name, width, height in (("narrow", 360, 640), ("enlarged", 640, 450)):
+    for name, width, height in (("narrow", 360, 640), ("phone", 420, 800), ("enlarged", 640, 450)):
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_function(FITS)
         cell(page, "normalize_constant").focus()
