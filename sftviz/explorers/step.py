@@ -17,6 +17,7 @@ from sftviz.explorers.base import Explorer, Field, is_index
 from sftviz.explorers.controls import (
     NARROW,
     STYLE,
+    TOOLTIP,
     count_slider,
     number_box,
     show_count,
@@ -121,7 +122,10 @@ class StepExplorer(Explorer):
             "reset": ipywidgets.Button(description="reset", layout=NARROW),
             "gradient_accumulation_steps": count_slider("G", "gradient_accumulation_steps"),
             "normalize_constant": ipywidgets.FloatText(
-                description="c", tooltip="normalize_constant", style=STYLE, layout={"width": "8em"}
+                description="c",
+                style=STYLE,
+                layout={"width": "8em"},
+                **{TOOLTIP: "normalize_constant"},
             ),
             "policy_log_probs": number_box("policy_log_probs"),
             "code": ipywidgets.ToggleButton(
