@@ -238,6 +238,60 @@ def test_a_change_of_pins_starts_from_an_empty_environment(target, requirements,
     assert (f"-r {TESTS}" in changed) == (target == "test")
 
 
+# The workflow
+
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
+JOBS = WORKFLOW["jobs"]
+OTHER_VERSIONS = {
+    job["name"]: job for job in JOBS["other-versions"]["strategy"]["matrix"]["include"]
+}
+
+
 def test_the_automatic_run_is_the_one_that_a_person_types():
     assert "make test" in (ROOT / ".ci" / "run").read_text("utf-8")
-    assert "run: bash .ci/run" in (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8")
+    assert {"run": "bash .ci/run"} in JOBS["test"]["steps"]
+
+
+def test_it_runs_on_every_python_that_the_package_names():
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["project"]["classifiers"]))
+    assert JOBS["test"]["strategy"]["matrix"]["python"] == named == PYTHONS
+    assert PROJECT["project"]["requires-python"] == f">={PYTHONS[0]}"
+
+
+def test_once_a_week_it_runs_with_other_versions():
+    assert "schedule" in WORKFLOW[True]  # YAML reads `on` as true
+    assert "'schedule'" in JOBS["other-versions"]["if"]
+    steps = [step.get("run", "") for step in JOBS["other-versions"]["steps"]]
+    (made,) = (step.removeprefix("make ") for step in steps if step.startswith("make "))
+    assert "pip install" in output_of("make", "-n", "-B", made, MAKEFLAGS="", MAKELEVEL="0")
+    assert [step for step in steps if "pip install --upgrade -r versions.txt" in step]
+
+
+def versions_of(job: str) -> set[str]:
+    """What the command of a job prints, without comments."""
+    printed = output_of("bash", "-c", OTHER_VERSIONS[job]["versions"]).splitlines()
+    return {pin for line in printed if (pin := line.partition("#")[0].strip())}
+
+
+def test_the_newest_are_all_that_is_pinned_without_its_version():
+    unpinned = {pin.partition("==")[0] for pin in (*pins(COURSE), *pins(TESTS))}
+    assert versions_of("the newest of everything") == unpinned
+
+
+def test_the_lowest_are_those_that_the_package_promises():
+    promised = PROJECT["project"]["dependencies"]
+    lowest = {line.replace(">=", "==") + ".*" for line in promised}
+    assert versions_of("the lowest that pyproject.toml promises") == lowest
+
+
+def test_the_package_takes_the_ipywidgets_of_colab():
+    (of_colab,) = versions_of("the ipywidgets of Colab")
+    assert of_colab == "ipywidgets==7.7.*"
+    assert "ipywidgets>=7.7" in PROJECT["project"]["dependencies"]
+
+
+def test_the_readme_names_the_same_torch_without_cuda_as_the_workflow():
+    index = WORKFLOW["env"]["PIP_EXTRA_INDEX_URL"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"\nPIP_EXTRA_INDEX_URL={index} make lab\n" in readme
