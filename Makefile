@@ -32,18 +32,18 @@ help:  ## show this list
 lab: $(VENV)/.package  ## open the course in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=$(FIRST_PAGE) $(ARGS)
 
-test: $(VENV)/.package  ## lint, then run every test and every notebook
+test: $(VENV)/.tests  ## lint, then run every test and every notebook
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest $(ARGS)
 
 notebooks: $(VENV)/.package  ## execute the notebooks again, in place
 	$(BIN)/python tools/execute_notebooks.py $(ARGS)
 
-bench: $(VENV)/.package  ## measure what it costs, and how long a hand waits (needs Chromium)
+bench: $(VENV)/.tests  ## measure what it costs, and how long a hand waits (needs Chromium)
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/browser.py
 
-film: $(VENV)/.package  ## film the explorer for the README (needs Chromium)
+film: $(VENV)/.tests  ## film the explorer for the README (needs Chromium)
 	$(BIN)/python tools/film.py
 
 book: $(BOOK)/.environment  ## build the course as a web site: _build/html/index.html
@@ -53,9 +53,10 @@ clean:  ## remove all that make and the tests have made
 	rm -rf $(VENV) $(BOOK) _build dist test-results .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -r {} +
 
-# Two stamps: an environment takes a minute, the package a few seconds. A change of pins starts
-# from an empty environment, so that nothing outlives its line in a requirements.txt.
-$(VENV)/.environment: requirements.txt
+# Three stamps: what the course needs takes a minute, the package a few seconds, and what only tests
+# need is left out until it is asked for. A change of pins starts from an empty environment, so that
+# nothing outlives its line in a requirements.txt.
+$(VENV)/.environment: requirements.txt tests/requirements.txt
 $(BOOK)/.environment: book/requirements.txt
 $(VENV)/.environment $(BOOK)/.environment:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
@@ -67,4 +68,8 @@ $(VENV)/.environment $(BOOK)/.environment:
 
 $(VENV)/.package: $(VENV)/.environment pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.package
+	$(BIN)/python -m pip install --quiet -r tests/requirements.txt
 	@touch $@

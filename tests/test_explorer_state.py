@@ -7,7 +7,7 @@ import ipywidgets
 import pytest
 import torch
 import traitlets
-from ipywidgets.widgets.widget import _instances
+from ipywidgets.widgets import widget
 
 from sftviz import (
     PRESETS,
@@ -347,11 +347,13 @@ def test_nothing_that_was_given_is_in_a_widgets_text(kind):
 
 @pytest.mark.parametrize("kind", STATES, ids=lambda kind: kind.__name__)
 def test_closing_an_explorer_closes_all_of_it(kind):
-    before = set(_instances)
+    is_8 = hasattr(widget, "_instances")
+    instances = widget._instances if is_8 else widget.Widget.widgets
+    before = set(instances)
     explorer = kind()
-    assert len(set(_instances) - before) > 10
+    assert len(set(instances) - before) > 10
     explorer.close()
-    assert set(_instances) == before
+    assert set(instances) == before
     explorer.close()  # and again
 
 

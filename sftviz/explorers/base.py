@@ -21,6 +21,7 @@ from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
 _SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
+_VIEW = "application/vnd.jupyter.widget-view+json"
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
 
 
@@ -322,9 +323,14 @@ class Explorer(ipywidgets.VBox):
     def __repr__(self) -> str:
         return self.drawing.text
 
-    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:
-        # The picture beside the widget: what a notebook shows before it has run.
-        return super()._repr_mimebundle_(**kwargs) | self.drawing._repr_mimebundle_()
+    _ipython_display_ = None  # where ipywidgets 7 has one, it would leave out the picture
+
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict[str, object], dict[str, object]]:
+        # The picture beside the widget: what a notebook shows before it has run. The widget as
+        # anywidget shows one of its own, which adds what Colab needs.
+        data, metadata = self.live._repr_mimebundle_(**kwargs)
+        view = data[_VIEW] | {"model_id": self.model_id}
+        return {_VIEW: view} | self.drawing._repr_mimebundle_(), metadata
 
 
 def is_index(index: tuple[int, ...], tensor: Tensor) -> bool:

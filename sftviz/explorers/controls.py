@@ -6,6 +6,8 @@ import sys
 import ipywidgets
 
 LARGEST = sys.float_info.max
+# What a control with a description calls its tooltip: in ipywidgets 8, and in 7, which Colab has.
+TOOLTIP = "tooltip" if hasattr(ipywidgets.DOMWidget, "tooltip") else "description_tooltip"
 STYLE = {"description_width": "initial"}
 NARROW = {"width": "max-content", "max_width": "100%"}
 SPACED = NARROW | {"margin": "2px 12px 2px 2px"}
@@ -14,7 +16,7 @@ SPACED = NARROW | {"margin": "2px 12px 2px 2px"}
 def count_slider(name: str, quantity: str, least: int = 1, most: int = 16) -> ipywidgets.IntSlider:
     """A slider for a count such as G."""
     return ipywidgets.IntSlider(
-        min=least, max=most, description=name, tooltip=quantity, style=STYLE
+        min=least, max=most, description=name, style=STYLE, **{TOOLTIP: quantity}
     )
 
 
@@ -47,7 +49,7 @@ def number_box(quantity: str) -> ipywidgets.BoundedFloatText:
     # Not a slider: the front end's slider rounds a value, and sends it back as a change.
     layout = {"width": "min(100% - 4px, 21em)"}
     return ipywidgets.BoundedFloatText(
-        min=-LARGEST, max=LARGEST, tooltip=quantity, style=STYLE, layout=layout
+        min=-LARGEST, max=LARGEST, style=STYLE, layout=layout, **{TOOLTIP: quantity}
     )
 
 

@@ -12,6 +12,7 @@ from sftviz.explorers.base import Explorer, Field, first_counted, is_index
 from sftviz.explorers.controls import (
     NARROW,
     STYLE,
+    TOOLTIP,
     button,
     code_button,
     count_slider,
@@ -111,7 +112,10 @@ class StepExplorer(Explorer):
             "reset": button("reset"),
             "gradient_accumulation_steps": count_slider("G", "gradient_accumulation_steps"),
             "normalize_constant": ipywidgets.FloatText(
-                description="c", tooltip="normalize_constant", style=STYLE, layout={"width": "8em"}
+                description="c",
+                style=STYLE,
+                layout={"width": "8em"},
+                **{TOOLTIP: "normalize_constant"},
             ),
             "policy_log_probs": number_box("policy_log_probs"),
             "code": code_button(),
