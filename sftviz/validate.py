@@ -6,13 +6,16 @@ it contains 0 and 1 and nothing else.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from reprlib import repr as brief
 
 import torch
 from torch import Tensor
 
 Tokens = Sequence[Sequence[str]]  # B rows of S
+
+_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_inputs(
@@ -34,6 +37,11 @@ def check_inputs(
             f"policy_log_probs has shape {_shape(policy_log_probs)}, so it contains no token: "
             "give at least one sequence of one token."
         )
+    if policy_log_probs.is_meta:
+        raise ValueError(
+            "policy_log_probs is on the meta device, where tensors have a shape and no numbers: "
+            "run the model on a real device."
+        )
     mask = check_mask("response_mask", response_mask, "policy_log_probs", policy_log_probs)
     check_count(
         "gradient_accumulation_steps",
@@ -44,12 +52,23 @@ def check_inputs(
     return mask
 
 
+def check_sum(tensor: Tensor, mask: Tensor, normalize_constant: float, dim: object) -> Tensor:
+    """Check the arguments of `masked_normalize`; return the mask as booleans."""
+    check_tensor("tensor", tensor)
+    mask = check_mask("mask", mask, "tensor", tensor)
+    check_constant(normalize_constant)
+    check_dim(dim, tensor.ndim)
+    return mask
+
+
 def check_gradient(policy_log_probs: Tensor) -> None:
     """Check that backward() can reach the log-probs."""
     if not policy_log_probs.requires_grad:
         raise ValueError(
-            "policy_log_probs does not require grad, so backward() has nowhere to go: pass the "
-            "model's own output, or a leaf made with requires_grad=True."
+            "policy_log_probs does not require grad: either gradients were switched off when it "
+            "was computed (no_grad, inference_mode, detach), or no parameter that it was computed "
+            "from requires grad (a frozen model; re-entrant checkpointing hides parameters too). "
+            "Compute it with gradients, or pass a leaf made with requires_grad=True."
         )
     if not torch.is_grad_enabled():
         raise RuntimeError(
@@ -58,9 +77,29 @@ def check_gradient(policy_log_probs: Tensor) -> None:
         )
 
 
+@contextmanager
+def explain_second_backward() -> Iterator[None]:
+    """Say in plain words that backward() can't go through one forward pass twice."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):
+            raise
+        raise RuntimeError(
+            "backward() has been through this forward pass before, or through a part of it: run "
+            "the model again before each step, and use nothing again that an earlier forward pass "
+            "computed."
+        ) from error
+
+
 def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -> Tensor:
     """Check that a mask fits a tensor and contains only 0 and 1; return it as booleans."""
     check_tensor(mask_name, mask)
+    if mask.is_complex() or (mask.is_floating_point() and mask.dtype not in _FLOATS):
+        raise TypeError(
+            f"{mask_name} must be bool, integer or ordinary floating point, got {mask.dtype}: "
+            "convert it with .bool()."
+        )
     if mask.shape != tensor.shape:
         raise ValueError(
             f"{mask_name} has shape {_shape(mask)} but {tensor_name} has shape "
@@ -98,6 +137,19 @@ def check_count(name: str, value: object, reason: str, least: int = 1) -> None:
         raise _error(name, "an int below 2**63", value, reason, is_int)
 
 
+def check_dim(dim: object, ndim: int) -> None:
+    """Check that a value is None, or one or several different dimensions of a tensor."""
+    if dim is None:
+        return
+    dims = dim if isinstance(dim, tuple | list) else (dim,)
+    reason = f"the tensor has {ndim} dimensions"
+    if not dims or any(type(each) is not int for each in dims):
+        raise _error("dim", "None, an int or a tuple of ints", dim, reason, False)
+    places = {each % ndim for each in dims if -ndim <= each < ndim}
+    if len(places) < len(dims):
+        raise _error("dim", f"from {-ndim} to {ndim - 1}, each once", dim, reason, True)
+
+
 def check_positive(name: str, value: object, reason: str) -> None:
     """Check that a value is a number above 0. Infinity is allowed."""
     is_infinite = isinstance(value, float) and value == float("inf")
@@ -132,6 +184,8 @@ def check_tensor(name: str, value: object) -> None:
             f"{name} must be a torch.Tensor, got {type(value).__name__}: "
             f"wrap it in torch.tensor(...)."
         )
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {value.layout}: call .to_dense().")
 
 
 def check_floating(name: str, value: object, hint: str) -> None:
@@ -139,6 +193,11 @@ def check_floating(name: str, value: object, hint: str) -> None:
     check_tensor(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}: {hint}.")
+    if value.dtype not in _FLOATS:
+        raise TypeError(
+            f"{name} must be float64, float32, bfloat16 or float16, got {value.dtype}: "
+            "convert it with .float()."
+        )
 
 
 def check_ids(name: str, ids: Tensor) -> None:
@@ -217,10 +276,10 @@ def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
 
 
 def _error(name: str, wanted: str, value: object, reason: str, is_type_right: bool) -> Exception:
-    if isinstance(value, int) and value.bit_length() > 256:
+    if isinstance(value, int) and value.bit_length() > 64:
         came = f"an int of {value.bit_length()} bits"
     else:
-        came = repr(value) if is_type_right else f"{type(value).__name__} {value!r}"
+        came = brief(value) if is_type_right else f"{type(value).__name__} {brief(value)}"
     error = ValueError if is_type_right else TypeError
     return error(f"{name} must be {wanted}, got {came}: {reason}.")
 
