@@ -26,7 +26,7 @@ from sftviz.rules import (
 )
 from sftviz.step import masked_normalize, sft_microbatch_train_step
 from sftviz.tokens import TokenBatch
-from sftviz.validate import check_constant, check_count
+from sftviz.validate import brief, check_constant, check_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ def full_batch_gradient(
     check_constant(normalize_constant)
     total = {"sequence": sum(len(batch.labels) for batch in microbatches), "token": window_tokens}
     if per not in total:
-        raise ValueError(f"per must be 'sequence' or 'token', got {per!r}.")
+        raise ValueError(f"per must be 'sequence' or 'token', got {brief(per)}.")
     with torch.inference_mode(False), torch.enable_grad():
         copy, parameters = _copy(model)
         batch = _one_batch(microbatches)

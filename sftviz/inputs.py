@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sftviz.step import StepTrace, trace_step
-from sftviz.validate import Tokens, check_inputs, check_tokens
+from sftviz.validate import Tokens, check_inputs, check_tokens, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def matrix(name: str, rows: Tensor | Sequence[Sequence[float]]) -> Tensor:
     lengths = [len(row) for row in floats]
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"{name} has rows of {', '.join(map(str, lengths))} entries: "
+            f"{name} has rows of {listed(lengths)} entries: "
             "give all rows the same length, and mask the padding."
         )
     return torch.tensor(floats)

@@ -5,10 +5,10 @@ cost a few attribute look-ups for a boolean mask; only a mask of numbers has to 
 it contains 0 and 1 and nothing else.
 """
 
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from reprlib import repr as brief
 
 import torch
 from torch import Tensor
@@ -254,7 +254,7 @@ def check_tokens(tokens: object, shape: tuple[int, int]) -> None:
         raise TypeError(f"tokens must be strings, got {min(invalid)}: decode the token ids first.")
     B, S = shape
     if len(tokens) != B or any(len(row) != S for row in tokens):
-        lengths = ", ".join(str(len(row)) for row in tokens)
+        lengths = listed([len(row) for row in tokens])
         raise ValueError(
             f"tokens has {len(tokens)} rows of {lengths} strings but policy_log_probs has shape "
             f"{(B, S)}: give one string per token."
@@ -265,7 +265,7 @@ def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
     """Check that a vocabulary is None, or V strings."""
     if invalid := [word for word in vocabulary or () if not isinstance(word, str)]:
         raise TypeError(
-            f"vocabulary must be strings, got {type(invalid[0]).__name__} {invalid[0]!r}: "
+            f"vocabulary must be strings, got {type(invalid[0]).__name__} {brief(invalid[0])}: "
             "decode the token ids first."
         )
     if vocabulary is not None and len(vocabulary) != V:
@@ -276,13 +276,31 @@ def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
 
 
 def _error(name: str, wanted: str, value: object, reason: str, is_type_right: bool) -> Exception:
-    if isinstance(value, int) and value.bit_length() > 64:
-        came = f"an int of {value.bit_length()} bits"
-    else:
-        came = brief(value) if is_type_right else f"{type(value).__name__} {brief(value)}"
+    came = brief(value) if is_type_right else f"{type(value).__name__} {brief(value)}"
     error = ValueError if is_type_right else TypeError
     return error(f"{name} must be {wanted}, got {came}: {reason}.")
 
 
 def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
+
+
+def brief(value: object) -> str:
+    """A value in a message, shortened if it is long.
+
+    >>> brief(2**70), brief("a" * 100), brief(-0.5)
+    ('an int of 71 bits', "'aaaaaaaaaaaa...aaaaaaaaaaaaa'", '-0.5')
+    """
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an int of {value.bit_length()} bits"
+    return reprlib.repr(value)
+
+
+def listed(values: Sequence[object]) -> str:
+    """Values in a message, separated by commas; of many, the first.
+
+    >>> listed(range(3)), listed(range(1000))
+    ('0, 1, 2', '0, 1, 2, 3, 4, 5, … (1000 in all)')
+    """
+    few = ", ".join(map(str, values[:6]))
+    return few if len(values) <= 6 else f"{few}, … ({len(values)} in all)"

@@ -160,6 +160,15 @@ def test_a_matrix_is_rows_of_numbers_or_nothing(rows):
     )
 
 
+def test_a_message_about_many_rows_is_short():
+    with pytest.raises(ValueError) as refusal:
+        matrix("--mask", [[1]] * 500 + [[1, 1]])
+    assert str(refusal.value).startswith("--mask has rows of 1, 1, 1, 1, 1, 1, … (501 in all)")
+    with pytest.raises(ValueError) as refusal:
+        StepInputs([[-1.0]] * 500, tokens=["ab"] * 500)
+    assert str(refusal.value).startswith("tokens has 500 rows of 2, 2, 2, 2, 2, 2, … (500 in all)")
+
+
 def test_a_matrix_of_numbers_is_a_tensor():
     assert matrix("x", ((1, "2.5"), (True, -3))).tolist() == [[1, 2.5], [1, -3]]
 

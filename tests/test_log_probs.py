@@ -32,12 +32,31 @@ def rows(batch):
 def test_tokens_are_shifted_masked_and_padded():
     batch = build_token_batch([ASK, [("prompt", [7]), ("response", [8])]], pad_id=9)
     assert rows(batch) == (
-        [[1, 2, 3], [7, 9, 9]],
+        [[1, 2, 3], [7, 8, 9]],
         [[2, 3, 4], [8, 9, 9]],
         [[0, 1, 1], [1, 0, 0]],
     )
     assert batch.input_ids.dtype == batch.labels.dtype == torch.int64
     assert batch.response_mask.dtype == torch.bool and batch.num_tokens == 3
+
+
+def test_rows_are_padded_before_they_are_shifted():
+    """As in CS336: a shorter row ends with its own last token, where padding is predicted."""
+    short, long = [3, 2, 4, 2], [5, 6, 7, 8, 2]
+    batch = build_token_batch([[("prompt", row), ("response", short)] for row in (short, long)], 0)
+    assert rows(batch) == (
+        [[3, 2, 4, 2, 3, 2, 4, 2], [5, 6, 7, 8, 2, 3, 2, 4]],
+        [[2, 4, 2, 3, 2, 4, 2, 0], [6, 7, 8, 2, 3, 2, 4, 2]],
+        [[0, 0, 0, 1, 1, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1]],
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_labels_can_be_changed_in_place_without_changing_what_is_read(count):
+    batch = build_token_batch([ASK] * count, 0)
+    batch.labels[~batch.response_mask] = -100
+    assert batch.input_ids.tolist() == [[1, 2, 3]] * count
+    assert batch.response_mask.tolist() == [[False, True, True]] * count
 
 
 def test_every_response_of_several_turns_counts_and_nothing_else():
@@ -94,9 +113,8 @@ def test_every_response_token_is_a_label_that_counts_once_and_in_order(data, pad
         n = len(token_ids) - 1
         said = [token for role, ids in turns if role == "response" for token in ids]
         assert batch.labels[row][batch.response_mask[row]].tolist() == said
-        assert batch.input_ids[row].tolist() == token_ids[:-1] + [pad_id] * (
-            batch.labels.shape[1] - n
-        )
+        read = token_ids + [pad_id] * (batch.labels.shape[1] - n - 1)
+        assert batch.input_ids[row].tolist() == read[: batch.labels.shape[1]]
         assert batch.labels[row, :n].tolist() == token_ids[1:]
     assert batch.labels.shape == (len(data), max(sum(len(i) for _, i in t) for t in data) - 1)
 
@@ -187,6 +205,26 @@ REFUSED = {
         {"vocab_size": 5},
         ValueError,
         "row 1, position 2: a token id must be from 0 to 4, got 5: use the model's own tokenizer.",
+    ),
+    "an id that torch can't hold": (
+        [[("prompt", [1]), ("response", [2**63])]],
+        {},
+        ValueError,
+        "row 0, position 1: a token id must be below 2**63, got 9223372036854775808: "
+        "use the model's own tokenizer.",
+    ),
+    "a huge id": (
+        [[("prompt", [1]), ("response", [10**5000])]],
+        {"vocab_size": 5},
+        ValueError,
+        "row 0, position 1: a token id must be from 0 to 4, got an int of 16610 bits: "
+        "use the model's own tokenizer.",
+    ),
+    "a turn of many tokens without a role": (
+        [[list(range(10**4))]],
+        {},
+        TypeError,
+        f"row 0, turn 0 must be a pair (role, token_ids), got [0, 1, 2, 3, 4, 5, ...]: {PAIR}",
     ),
     "a padding that the model does not know": (
         [ASK],
