@@ -200,8 +200,8 @@ def check_floating(name: str, value: object, hint: str) -> None:
         )
 
 
-def check_ids(name: str, ids: Tensor) -> None:
-    """Check that a tensor contains integers and has shape (B, S)."""
+def check_ids(name: str, ids: Tensor) -> Tensor:
+    """Check that a tensor contains integers and has shape (B, S); return it as int64."""
     check_tensor(name, ids)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"{name} must contain integers, got {ids.dtype}: pass token ids.")
@@ -210,6 +210,7 @@ def check_ids(name: str, ids: Tensor) -> None:
             f"{name} must have shape (B, S) with at least one token, got {_shape(ids)}: "
             "one row per sequence, one column per token."
         )
+    return ids.long()
 
 
 def check_range(name: str, ids: Tensor, is_wrong: Tensor, reason: str) -> None:
@@ -236,7 +237,10 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
             f"{_shape(labels)}: one entry of the vocabulary per token."
         )
     V = logits.shape[2]
-    reason = f"labels are indices of the vocabulary, from 0 to {V - 1}"
+    reason = (
+        f"labels are indices of the vocabulary, from 0 to {V - 1}; "
+        "where there is no label, give 0 and mask the token"
+    )
     check_range("labels", labels, (labels < 0) | (labels >= V), reason)
 
 
