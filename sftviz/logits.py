@@ -72,7 +72,8 @@ def trace_logits(
     """Run softmax, the log-probs of the labels, and the step; keep every intermediate.
 
     Args:
-        logits: (B, S, V) floating point, one score per entry of the vocabulary.
+        logits: (B, S, V) floating point, one score per entry of the vocabulary. Those at masked
+            tokens are not used, and their gradient is 0.
         labels: (B, S) int64, the entry that came next.
         response_mask, gradient_accumulation_steps, normalize_constant: as for the step.
 

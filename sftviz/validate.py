@@ -121,8 +121,14 @@ def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -
     return mask != 0
 
 
-def check_count(name: str, value: object, reason: str, least: int = 1) -> None:
-    """Check that a value is an int of at least `least`, and small enough for torch.
+MOST_ROWS = 2**20  # of a window: its rows are listed before it begins
+
+
+def check_count(
+    name: str, value: object, reason: str, least: int = 1, most: int = 2**63 - 1
+) -> None:
+    """Check that a value is an int of at least `least` and at most `most`, by default what torch
+    can hold.
 
     `reason` is what the number is used for; it ends the message.
 
@@ -133,8 +139,9 @@ def check_count(name: str, value: object, reason: str, least: int = 1) -> None:
     is_int = type(value) is int
     if not is_int or value < least:
         raise _error(name, f"an int of at least {least}", value, reason, is_int)
-    if value >= 2**63:
-        raise _error(name, "an int below 2**63", value, reason, is_int)
+    if value > most:
+        limit = "below 2**63" if most == 2**63 - 1 else f"of at most {most:,}"
+        raise _error(name, f"an int {limit}", value, reason, is_int)
 
 
 def check_dim(dim: object, ndim: int) -> None:

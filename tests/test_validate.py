@@ -319,6 +319,13 @@ def test_a_number_is_refused_word_for_word(check, value, error, message):
     assert str(caught.value) == message
 
 
+def test_a_count_may_have_an_upper_limit():
+    check_count("x", 7, "reason", most=7)
+    with pytest.raises(ValueError) as caught:
+        check_count("x", 8000, "reason", most=7000)
+    assert str(caught.value) == "x must be an int of at most 7,000, got 8000: reason."
+
+
 def test_the_limits_of_each_kind_of_number_are_accepted():
     check_count("x", 1, "reason")
     check_count("x", 0, "reason", least=0)
