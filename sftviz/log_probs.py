@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sftviz.label_log_probs import IGNORE_INDEX, block_rows, label_log_probs, wide
-from sftviz.validate import check_floating, check_ids, check_range, check_tensor
+from sftviz.validate import FLOATS, check_floating, check_ids, check_range, check_tensor
 
 
 def compute_entropy(logits: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ def _entropy(logits: Tensor) -> Tensor:
 
 def _check_logits(logits: object, input_ids: Tensor) -> None:
     is_tensor = isinstance(logits, Tensor)
-    if not is_tensor or not logits.is_floating_point():
+    if not is_tensor or logits.dtype not in FLOATS:
         came = logits.dtype if is_tensor else "neither"
         raise TypeError(
             f"the model must return floating point logits, or an object with .logits, got {came}: "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 Tokens = Sequence[Sequence[str]]  # B rows of S
 
-_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_inputs(
@@ -95,7 +95,7 @@ def explain_second_backward() -> Iterator[None]:
 def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -> Tensor:
     """Check that a mask fits a tensor and contains only 0 and 1; return it as booleans."""
     check_tensor(mask_name, mask)
-    if mask.is_complex() or (mask.is_floating_point() and mask.dtype not in _FLOATS):
+    if mask.is_complex() or (mask.is_floating_point() and mask.dtype not in FLOATS):
         raise TypeError(
             f"{mask_name} must be bool, integer or ordinary floating point, got {mask.dtype}: "
             "convert it with .bool()."
@@ -200,7 +200,7 @@ def check_floating(name: str, value: object, hint: str) -> None:
     check_tensor(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}: {hint}.")
-    if value.dtype not in _FLOATS:
+    if value.dtype not in FLOATS:
         raise TypeError(
             f"{name} must be float64, float32, bfloat16 or float16, got {value.dtype}: "
             "convert it with .float()."
@@ -233,7 +233,7 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     """Check that logits (B, S, V) and int64 labels (B, S) belong together."""
     check_tensor("logits", logits)
     check_tensor("labels", labels)
-    if logits.ndim != 3 or not logits.is_floating_point() or not logits.numel():
+    if logits.ndim != 3 or logits.dtype not in FLOATS or not logits.numel():
         raise ValueError(
             f"logits must be floating point of shape (B, S, V), got {logits.dtype} "
             f"{_shape(logits)}: one score per entry of the vocabulary, at each token."

@@ -593,6 +593,12 @@ CALLS_REFUSED = {
         "the model must return floating point logits, or an object with .logits, got "
         "torch.int64: wrap it in a function that does.",
     ),
+    "logits in 8 bits": (
+        (model_of(torch.zeros(2, 3, 4).to(torch.float8_e5m2)), BEFORE, IDS),
+        TypeError,
+        "the model must return floating point logits, or an object with .logits, got "
+        "torch.float8_e5m2: wrap it in a function that does.",
+    ),
     "logits of the last position alone": (
         (model_of(torch.zeros(2, 4)), BEFORE, IDS),
         ValueError,

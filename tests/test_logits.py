@@ -97,6 +97,10 @@ RANGE = (
     [
         (LOGITS[0], LABELS, ValueError, SHAPE.format("torch.float64 (4, 6)")),
         (LOGITS.long(), LABELS, ValueError, SHAPE.format("torch.int64 (3, 4, 6)")),
+        (
+            *(LOGITS.to(torch.float8_e5m2), LABELS, ValueError),
+            SHAPE.format("torch.float8_e5m2 (3, 4, 6)"),
+        ),
         (LOGITS[..., :0], LABELS, ValueError, SHAPE.format("torch.float64 (3, 4, 0)")),
         (LOGITS, LABELS[:, 1:], ValueError, LABEL.format("torch.int64 (3, 3)")),
         (LOGITS, LABELS.int(), ValueError, LABEL.format("torch.int32 (3, 4)")),
