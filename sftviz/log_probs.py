@@ -92,7 +92,7 @@ def get_response_log_probs(
         tensor([[-1.5514, -0.5514]])
     """
     input_ids = check_ids("input_ids", input_ids)
-    labels = check_ids("labels", labels)
+    labels = check_ids("labels", labels).to(input_ids.device)
     if labels.shape != input_ids.shape:
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} but input_ids has shape "
