@@ -26,7 +26,7 @@ from sftviz.rules import (
 )
 from sftviz.step import masked_normalize, sft_microbatch_train_step
 from sftviz.tokens import TokenBatch
-from sftviz.validate import check_constant, check_count
+from sftviz.validate import brief, check_constant, check_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,8 @@ def accumulate(
     buffers do not change, and dropout does not make runs differ.
 
     Args:
-        model: a torch module that `get_response_log_probs` accepts, with parameters.
+        model: a torch module that `get_response_log_probs` accepts, with parameters. A function is
+            not enough: it can't be copied with what it uses, and has no named parameters.
         microbatches: the microbatches of one window, in order. They may differ in rows and length.
         scaling: a rule, or the name of one in `SCALINGS` or `MISTAKEN_SCALINGS`.
         normalize_constant: divides every masked sum, also that of the full batch.
@@ -162,10 +163,11 @@ def _backward(
         )
         return metadata["masked_sum"], scaled_loss
     masked_sum = masked_normalize(tensor=log_probs, mask=batch.response_mask, normalize_constant=c)
-    # A tensor's division: 0/0 is NaN, like the mean of no tokens.
-    scaled_loss = -masked_sum / scaling.divisor(counts)
+    # A tensor's division: 0/0 is NaN, like the mean of no tokens. By a float, because torch refuses
+    # large ints.
+    scaled_loss = -masked_sum / float(scaling.divisor(counts))
     scaled_loss.backward()
-    return masked_sum, scaled_loss
+    return masked_sum, scaled_loss + 0  # 0, not -0, if there was no token
 
 
 def full_batch_gradient(
@@ -197,7 +199,7 @@ def full_batch_gradient(
     check_constant(normalize_constant)
     total = {"sequence": sum(len(batch.labels) for batch in microbatches), "token": window_tokens}
     if per not in total:
-        raise ValueError(f"per must be 'sequence' or 'token', got {per!r}.")
+        raise ValueError(f"per must be 'sequence' or 'token', got {brief(per)}.")
     with torch.inference_mode(False), torch.enable_grad():
         copy, parameters = _copy(model)
         batch = _one_batch(microbatches)
@@ -213,6 +215,11 @@ def _copy(
     model: nn.Module, leftover: Gradient | None = None
 ) -> tuple[nn.Module, dict[str, nn.Parameter]]:
     """A copy of the model, and its parameters that require grad, with `leftover` in `.grad`."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}: a copy of it is run, "
+            "and its named parameters are read. Write a module whose forward() calls your function."
+        )
     model = deepcopy(model).eval()
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad

@@ -11,13 +11,13 @@ from dataclasses import dataclass, fields
 from io import BytesIO
 from math import prod
 from pickle import UnpicklingError
-from reprlib import repr as brief
 from zipfile import ZipFile
 
 import torch
 from torch import Tensor
 
 from sftviz.inputs import StepInputs
+from sftviz.validate import brief
 
 NAMES = tuple(field.name for field in fields(StepInputs))
 

@@ -21,6 +21,16 @@ from torch import Tensor
 IGNORE_INDEX = -100  # the label of a position without a label, in torch and Hugging Face
 
 
+def label_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
+    """The log-probability of each label, at least float32: (B, S, V) and (B, S) to (B, S).
+
+    Exactly 0, with gradient 0, where the label is −100. Where the gradient that arrives is 0, so is
+    that of the logits, even if they are NaN.
+    """
+    scored = LabelLogProbs.apply(logits.flatten(0, 1), labels.flatten().to(logits.device))
+    return scored.unflatten(0, labels.shape)
+
+
 class LabelLogProbs(torch.autograd.Function):
     """log softmax(logits)[label] for each row: (N, V) and (N,) to (N,)."""
 

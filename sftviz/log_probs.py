@@ -3,13 +3,14 @@
 The idea is two lines, `log_softmax` and `gather`: see `label_log_probs.py`. Needs torch alone.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from sftviz.label_log_probs import IGNORE_INDEX, LabelLogProbs, block_rows, wide
-from sftviz.validate import check_floating, check_ids, check_range
+from sftviz.label_log_probs import IGNORE_INDEX, block_rows, label_log_probs, wide
+from sftviz.validate import FLOATS, check_floating, check_ids, check_range, check_tensor
 
 
 def compute_entropy(logits: Tensor) -> Tensor:
@@ -45,22 +46,32 @@ def compute_entropy(logits: Tensor) -> Tensor:
 
 
 def get_response_log_probs(
-    model: Callable[[Tensor], object],
+    model: Callable[..., object],
     input_ids: Tensor,
     labels: Tensor,
     return_token_entropy: bool = False,
+    *,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Run a model, and look up the log-probability of each label.
 
     The labels of the prompt are looked up too: the response mask is applied later, by the step.
 
+    A causal model sees everything to the left. It needs neither an attention mask nor position ids
+    for rows that are padded on the right. It needs them for padding on the left, which is read as a
+    part of the prompt otherwise; and for rows of several documents, which read each other
+    otherwise. Without them the log-probs are those of other texts, and nothing looks wrong.
+
     Args:
-        model: called with `input_ids`; returns logits (B, S, V), or an object with `.logits`, as
-            Hugging Face's causal language models do. No attention mask is passed: a causal model
-            does not see padding on the right.
+        model: called with `input_ids`, and with the keywords `attention_mask` and `position_ids` if
+            they are given; returns logits (B, S, V), or an object with `.logits`, as Hugging Face's
+            causal language models do.
         input_ids: (B, S) integer.
         labels: (B, S) integer, the next token at each position; −100: no label here.
         return_token_entropy: whether to compute the entropy at each position too.
+        attention_mask: about `input_ids`, not about the labels; usually (B, S) with 0 at padding.
+        position_ids: (B, S); for padding on the left `(attention_mask.cumsum(1) - 1).clamp(min=0)`.
 
     Returns:
         log_probs: (B, S) in nats, at least float32. Exactly 0, with gradient 0, where the label is
@@ -71,21 +82,29 @@ def get_response_log_probs(
         TypeError, ValueError: an argument has the wrong type or shape, or an id is out of range;
             the message has its row and position.
 
+    Warns:
+        UserWarning: the labels are those of the same position, or of two positions further on.
+
     Example:
         >>> model = torch.nn.Embedding.from_pretrained(torch.eye(3))  # V = 3, one row a token
         >>> input_ids, labels = torch.tensor([[0, 1]]), torch.tensor([[1, 1]])
         >>> get_response_log_probs(model, input_ids, labels)["log_probs"]
         tensor([[-1.5514, -0.5514]])
     """
-    check_ids("input_ids", input_ids)
-    check_ids("labels", labels)
+    input_ids = check_ids("input_ids", input_ids)
+    labels = check_ids("labels", labels).to(input_ids.device)
     if labels.shape != input_ids.shape:
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} but input_ids has shape "
             f"{tuple(input_ids.shape)}: give one label per position, the next token."
         )
     check_range("input_ids", input_ids, input_ids < 0, "token ids count from 0")
-    output = _run(model, input_ids)
+    _warn_of_shift(input_ids, labels)
+    given = {"attention_mask": attention_mask, "position_ids": position_ids}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        _check_extra(name, value, input_ids)
+    output = _run(model, input_ids, given)
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     _check_logits(logits, input_ids)
     V = logits.shape[-1]
@@ -95,17 +114,50 @@ def get_response_log_probs(
         ((labels < 0) | (labels >= V)) & (labels != IGNORE_INDEX),
         f"the model knows the tokens 0 to {V - 1}, and {IGNORE_INDEX} means no label",
     )
-    scored = LabelLogProbs.apply(logits.flatten(0, 1), labels.flatten().to(logits.device).long())
-    result = {"log_probs": scored.unflatten(0, labels.shape)}
+    result = {"log_probs": label_log_probs(logits, labels)}
     if return_token_entropy:
         with torch.no_grad():
             result["token_entropy"] = compute_entropy(logits)
     return result
 
 
-def _run(model: Callable[[Tensor], object], input_ids: Tensor) -> object:
+def _warn_of_shift(input_ids: Tensor, labels: Tensor) -> None:
+    """Warn if the labels seem not to be shifted, or to be shifted twice."""
+    end = labels.shape[1] - 2
+    compared = labels[:, :end]  # the same columns for every shift
+    is_label = compared != IGNORE_INDEX
+
+    def fits(shift: int) -> bool:
+        """Whether every label is the token `shift` positions further on."""
+        return not ((compared != input_ids[:, shift : shift + end]) & is_label).any()
+
+    # Labels that do not fit are not yet an error: if rows were shifted first and padded then, the
+    # last label of a shorter row does not. A single label that fits elsewhere may be an accident.
+    if fits(1) or is_label.sum() < 2:
+        return
+    if fits(0):
+        found = "equal to input_ids, as if they were not shifted"
+    elif fits(2):
+        found = "two tokens ahead of input_ids, as if they were shifted twice"
+    else:
+        return
+    advice = "pass input_ids = tokens[:, :-1] and labels = tokens[:, 1:]"
+    warnings.warn(f"labels are {found}: {advice}.", stacklevel=3)
+
+
+def _check_extra(name: str, value: Tensor, input_ids: Tensor) -> None:
+    check_tensor(name, value)
+    S = input_ids.shape[1]
+    if value.shape[-1:] != (S,):
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)} but input_ids has shape "
+            f"{tuple(input_ids.shape)}: give one entry per token that is read."
+        )
+
+
+def _run(model: Callable[..., object], input_ids: Tensor, given: dict[str, Tensor]) -> object:
     try:
-        return model(input_ids)
+        return model(input_ids, **given)
     except IndexError as error:  # torch's message has neither the id nor its place
         S = input_ids.shape[1]
         row, position = divmod(int(input_ids.argmax()), S)
@@ -126,7 +178,7 @@ def _entropy(logits: Tensor) -> Tensor:
 
 def _check_logits(logits: object, input_ids: Tensor) -> None:
     is_tensor = isinstance(logits, Tensor)
-    if not is_tensor or not logits.is_floating_point():
+    if not is_tensor or logits.dtype not in FLOATS:
         came = logits.dtype if is_tensor else "neither"
         raise TypeError(
             f"the model must return floating point logits, or an object with .logits, got {came}: "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sftviz.label_log_probs import label_log_probs
 from sftviz.step import StepTrace, trace_step
 from sftviz.validate import check_inputs, check_logits, check_vocabulary
 
@@ -71,7 +72,8 @@ def trace_logits(
     """Run softmax, the log-probs of the labels, and the step; keep every intermediate.
 
     Args:
-        logits: (B, S, V) floating point, one score per entry of the vocabulary.
+        logits: (B, S, V) floating point, one score per entry of the vocabulary. Those at masked
+            tokens are not used, and their gradient is 0.
         labels: (B, S) int64, the entry that came next.
         response_mask, gradient_accumulation_steps, normalize_constant: as for the step.
 
@@ -91,7 +93,7 @@ def trace_logits(
     check_logits(logits, labels)
     with torch.inference_mode(False), torch.enable_grad():
         leaf, labels = logits.detach().clone().requires_grad_(), labels.clone()
-        log_probs = leaf.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, S)
+        log_probs = label_log_probs(leaf, labels)  # (B, S)
         step = trace_step(log_probs, response_mask, gradient_accumulation_steps, normalize_constant)
         log_probs.backward(step.grad)  # autograd goes on where the step's trace ended
     return LogitsTrace(

@@ -6,12 +6,11 @@ checked: a string is never converted to a number, and only a mask may contain bo
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from reprlib import repr as brief
 
 import torch
 from torch import Tensor
 
-from sftviz.validate import place
+from sftviz.validate import brief, listed, place
 
 Rows = Sequence[Sequence[float]]  # B lists of S numbers, or a NumPy array
 
@@ -92,7 +91,7 @@ def _entries(
     lengths = list(map(len, entries))
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"{name} has rows of {brief(lengths).strip('[]')} entries: "
+            f"{name} has rows of {listed(lengths)} entries: "
             "give all rows the same length, and mask the padding."
         )
     return entries

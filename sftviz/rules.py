@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sftviz.validate import brief
+
 Gradient = Mapping[str, Tensor]  # one tensor per parameter, by its name
 Per = Literal["sequence", "token"]
 
@@ -120,7 +122,7 @@ def find_scaling(scaling: Scaling | str) -> Scaling:
         return scaling
     known = {rule.name: rule for rule in (*SCALINGS, *MISTAKEN_SCALINGS)}
     if not isinstance(scaling, str) or scaling not in known:
-        raise ValueError(f"scaling must be one of {', '.join(known)}, got {scaling!r}.")
+        raise ValueError(f"scaling must be one of {', '.join(known)}, got {brief(scaling)}.")
     return known[scaling]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sftviz.validate import check_constant, check_gradient, check_inputs, check_mask, check_tensor
+from sftviz.validate import check_gradient, check_inputs, check_sum, explain_second_backward
 
 
 def _step(policy_log_probs: Tensor, response_mask: Tensor, G: int, normalize_constant: float):
@@ -24,10 +24,13 @@ def _step(policy_log_probs: Tensor, response_mask: Tensor, G: int, normalize_con
     loss = -masked_sum / G
     scaled_loss = loss / G
     scaled_loss.backward()
-    return num_tokens, masked_log_probs, masked_sum, loss, scaled_loss
+    # The negative of an empty sum is -0: adding 0 makes it 0, and changes no other number.
+    return num_tokens, masked_log_probs, masked_sum, loss + 0, scaled_loss + 0
 
 
 def _sum(tensor: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        return tensor.sum(dim=dim, dtype=torch.int64)  # exact
     # At least float32: a running bfloat16 sum of -1s stalls at -256, a float16 one overflows.
     return tensor.sum(dim=dim, dtype=torch.promote_types(tensor.dtype, torch.float32))
 
@@ -60,7 +63,8 @@ def sft_microbatch_train_step(
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
-        RuntimeError: gradients are switched off.
+        RuntimeError: gradients are switched off, or backward() has been through the same forward
+            pass before.
 
     Example:
         >>> log_probs = torch.tensor([[-0.5, -0.3, -0.8, -0.2],
@@ -77,9 +81,10 @@ def sft_microbatch_train_step(
         policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant
     )
     check_gradient(policy_log_probs)
-    num_tokens, _, masked_sum, _, scaled_loss = _step(
-        policy_log_probs, mask, gradient_accumulation_steps, normalize_constant
-    )
+    with explain_second_backward():
+        num_tokens, _, masked_sum, _, scaled_loss = _step(
+            policy_log_probs, mask, gradient_accumulation_steps, float(normalize_constant)
+        )
     metadata = {"num_tokens": num_tokens.item(), "masked_sum": masked_sum.detach()}
     return scaled_loss.detach(), metadata
 
@@ -87,12 +92,14 @@ def sft_microbatch_train_step(
 def masked_normalize(
     tensor: Tensor,
     mask: Tensor,
+    *,
     normalize_constant: float = 1.0,
     dim: int | tuple[int, ...] | None = None,
 ) -> Tensor:
     """Sum a tensor where the mask is 1, and divide by a constant.
 
-    Call it with keywords: other versions of this function have another order of arguments.
+    `normalize_constant` and `dim` are keywords only: other versions of this function have them in
+    the other order.
 
     Args:
         tensor: any shape. Values at masked positions are never used.
@@ -101,7 +108,8 @@ def masked_normalize(
         dim: the dimension or dimensions to sum over; None sums over all.
 
     Returns:
-        The sum, at least float32, with the tensor's shape without `dim`.
+        The sum, at least float32, with the tensor's shape without `dim`. Integers are added up
+        exactly, and the result is rounded once.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
@@ -112,10 +120,8 @@ def masked_normalize(
         >>> masked_normalize(tensor=tensor, mask=mask, normalize_constant=2.0, dim=1)
         tensor([1.5000, 1.5000])
     """
-    check_tensor("tensor", tensor)
-    mask = check_mask("mask", mask, "tensor", tensor)
-    check_constant(normalize_constant)
-    return _sum(torch.where(mask, tensor, 0), dim) / normalize_constant
+    mask = check_sum(tensor, mask, normalize_constant, dim)
+    return _sum(torch.where(mask, tensor, 0), dim) / float(normalize_constant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +186,7 @@ def trace_step(
         leaf = policy_log_probs.detach().clone().requires_grad_()
         mask = mask.clone()
         num_tokens, masked_log_probs, masked_sum, loss, scaled_loss = _step(
-            leaf, mask, gradient_accumulation_steps, normalize_constant
+            leaf, mask, gradient_accumulation_steps, float(normalize_constant)
         )
     return StepTrace(
         policy_log_probs=leaf.detach(),

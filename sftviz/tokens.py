@@ -1,4 +1,4 @@
-"""From conversations of token ids to one batch: shifted labels, response mask, padding.
+"""From conversations of token ids to one batch: padding, shifted labels, response mask.
 
 Needs torch alone.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sftviz.validate import check_count
+from sftviz.validate import brief, check_count
 
 Turn = tuple[str, Sequence[int]]
 FlatRow = tuple[list[int], list[bool]]  # token ids, and whether each is in a response
@@ -39,11 +39,13 @@ def build_token_batch(
     truncate: bool = False,
     vocab_size: int | None = None,
 ) -> TokenBatch:
-    """Shift, mask and pad conversations into one batch.
+    """Pad, shift and mask conversations, and make one batch of them.
 
-    The model reads every token except the last, and predicts every token except the first. So a row
-    of n tokens has n − 1 positions. The mask is about the labels: it is 1 at the last token of a
-    prompt, where the first token of the response is predicted.
+    In the longest row, the model reads every token except the last, and predicts every token except
+    the first. So a row of n tokens has n − 1 positions. A shorter row is padded before it is
+    shifted: its last token is read too, but what is predicted there is padding, which is masked.
+    The mask is about the labels: it is 1 at the last token of a prompt, where the first token of
+    the response is predicted.
 
     Args:
         conversations: B conversations, each a sequence of turns `(role, token_ids)` with the role
@@ -51,6 +53,7 @@ def build_token_batch(
             token of a row is never predicted, so a row should begin with a prompt, for example a
             start token.
         pad_id: the padding on the right of shorter rows, in `input_ids` and `labels`; masked.
+            Causal models need no attention mask for it: no real token sees it.
         context_length: the number of positions of the model; None: what the longest row needs.
         truncate: if a row is longer than that, cut it off on the right instead of raising an error.
             At least one response token must be left. If the end of a response is cut off, the model
@@ -74,7 +77,7 @@ def build_token_batch(
         ...     pad_id=0,
         ... )
         >>> batch.input_ids.tolist()
-        [[1, 2, 3], [1, 0, 0]]
+        [[1, 2, 3], [1, 5, 0]]
         >>> batch.labels.tolist()
         [[2, 3, 4], [5, 0, 0]]
         >>> batch.response_mask.int().tolist()
@@ -90,16 +93,19 @@ def build_token_batch(
         raise ValueError("conversations is empty: give at least one conversation.")
     if context_length is not None:
         rows = [_fit(row, flat, context_length, truncate) for row, flat in enumerate(rows)]
-    S = max(len(token_ids) for token_ids, _ in rows) - 1
+    length = max(len(token_ids) for token_ids, _ in rows)
 
     def padded(row: list, filler: object) -> list:
-        return row + [filler] * (S - len(row))
+        return row + [filler] * (length - len(row))
 
-    # Shift first, then pad: a row does not depend on the other rows.
+    token_ids = torch.tensor([padded(token_ids, pad_id) for token_ids, _ in rows])  # (B, S + 1)
+    in_response = torch.tensor([padded(in_response, False) for _, in_response in rows])
+    # Pad first, then shift, as CS336 does. Copies: a change of the labels in place, for example to
+    # -100 where they are masked, must not change input_ids.
     return TokenBatch(
-        input_ids=torch.tensor([padded(token_ids[:-1], pad_id) for token_ids, _ in rows]),
-        labels=torch.tensor([padded(token_ids[1:], pad_id) for token_ids, _ in rows]),
-        response_mask=torch.tensor([padded(in_response[1:], False) for _, in_response in rows]),
+        input_ids=token_ids[:, :-1].clone(),
+        labels=token_ids[:, 1:].clone(),
+        response_mask=in_response[:, 1:].clone(),
     )
 
 
@@ -111,14 +117,14 @@ def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> FlatRow:
         is_pair = isinstance(pair, tuple | list) and len(pair) == 2
         if not is_pair or not hasattr(pair[1], "__len__"):
             raise TypeError(
-                f"row {row}, turn {turn} must be a pair (role, token_ids), got {pair!r}: "
+                f"row {row}, turn {turn} must be a pair (role, token_ids), got {brief(pair)}: "
                 'a conversation looks like [("prompt", [1, 2]), ("response", [3])].'
             )
         role, ids = pair
         place = f"row {row}, position {len(token_ids)}"
         if role not in ("prompt", "response"):
             raise ValueError(
-                f"{place}: a turn's role must be 'prompt' or 'response', got {role!r}: "
+                f"{place}: a turn's role must be 'prompt' or 'response', got {brief(role)}: "
                 "a response is what the model learns to write, everything else is a prompt."
             )
         if len(ids) == 0:
@@ -167,10 +173,12 @@ def _token_id(name: str, value: object, vocab_size: int | None) -> int:
             raise TypeError
         token = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"{name} must be an int, got {type(value).__name__} {value!r}: tokenize the text first."
-        ) from None
-    if token < 0 or (vocab_size is not None and token >= vocab_size):
-        wanted = "at least 0" if vocab_size is None else f"from 0 to {vocab_size - 1}"
-        raise ValueError(f"{name} must be {wanted}, got {token}: use the model's own tokenizer.")
+        came = f"{type(value).__name__} {brief(value)}"
+        raise TypeError(f"{name} must be an int, got {came}: tokenize the text first.") from None
+    end = 2**63 if vocab_size is None else vocab_size
+    if not 0 <= token < end:
+        lowest_or_end = "at least 0" if token < 0 else "below 2**63"
+        wanted = lowest_or_end if vocab_size is None else f"from 0 to {vocab_size - 1}"
+        came = brief(token)
+        raise ValueError(f"{name} must be {wanted}, got {came}: use the model's own tokenizer.")
     return token

@@ -5,15 +5,18 @@ cost a few attribute look-ups for a boolean mask; only a mask of numbers has to 
 it contains 0 and 1 and nothing else.
 """
 
+import reprlib
 import sys
-from collections.abc import Callable, Sequence
-from reprlib import repr as brief
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 Tokens = Sequence[Sequence[str]]  # B rows of S
 _ROUNDING = 1e-4  # logit - logsumexp(logits) in float32 may be that far above 0
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_inputs(
@@ -34,6 +37,11 @@ def check_inputs(
         raise ValueError(
             f"policy_log_probs has shape {_shape(policy_log_probs)}, so it contains no token: "
             "give at least one sequence of one token."
+        )
+    if policy_log_probs.is_meta:
+        raise ValueError(
+            "policy_log_probs is on the meta device, where tensors have a shape and no numbers: "
+            "run the model on a real device."
         )
     mask = check_mask("response_mask", response_mask, "policy_log_probs", policy_log_probs)
     check_count(
@@ -88,12 +96,23 @@ def place(row: int, column: int) -> str:
     return f"row {row + 1}, token {column + 1}"
 
 
+def check_sum(tensor: Tensor, mask: Tensor, normalize_constant: float, dim: object) -> Tensor:
+    """Check the arguments of `masked_normalize`; return the mask as booleans."""
+    check_tensor("tensor", tensor)
+    mask = check_mask("mask", mask, "tensor", tensor)
+    check_constant(normalize_constant)
+    check_dim(dim, tensor.ndim)
+    return mask
+
+
 def check_gradient(policy_log_probs: Tensor) -> None:
     """Check that backward() can reach the log-probs."""
     if not policy_log_probs.requires_grad:
         raise ValueError(
-            "policy_log_probs does not require grad, so backward() has nowhere to go: pass the "
-            "model's own output, or a leaf made with requires_grad=True."
+            "policy_log_probs does not require grad: either gradients were switched off when it "
+            "was computed (no_grad, inference_mode, detach), or no parameter that it was computed "
+            "from requires grad (a frozen model; re-entrant checkpointing hides parameters too). "
+            "Compute it with gradients, or pass a leaf made with requires_grad=True."
         )
     if not torch.is_grad_enabled():
         raise RuntimeError(
@@ -102,9 +121,29 @@ def check_gradient(policy_log_probs: Tensor) -> None:
         )
 
 
+@contextmanager
+def explain_second_backward() -> Iterator[None]:
+    """Say in plain words that backward() can't go through one forward pass twice."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):
+            raise
+        raise RuntimeError(
+            "backward() has been through this forward pass before, or through a part of it: run "
+            "the model again before each step, and use nothing again that an earlier forward pass "
+            "computed."
+        ) from error
+
+
 def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -> Tensor:
     """Check that a mask fits a tensor and contains only 0 and 1; return it as booleans."""
     check_tensor(mask_name, mask)
+    if mask.is_complex() or (mask.is_floating_point() and mask.dtype not in FLOATS):
+        raise TypeError(
+            f"{mask_name} must be bool, integer or ordinary floating point, got {mask.dtype}: "
+            "convert it with .bool()."
+        )
     if mask.shape != tensor.shape:
         raise ValueError(
             f"{mask_name} has shape {_shape(mask)} but {tensor_name} has shape "
@@ -130,8 +169,14 @@ def check_mask(mask_name: str, mask: Tensor, tensor_name: str, tensor: Tensor) -
     return mask != 0
 
 
-def check_count(name: str, value: object, reason: str, least: int = 1) -> None:
-    """Check that a value is an int of at least `least`, and small enough for torch.
+MOST_ROWS = 2**20  # of a window: its rows are listed before it begins
+
+
+def check_count(
+    name: str, value: object, reason: str, least: int = 1, most: int = 2**63 - 1
+) -> None:
+    """Check that a value is an int of at least `least` and at most `most`, by default what torch
+    can hold.
 
     `reason` is what the number is used for; it ends the message.
 
@@ -142,8 +187,22 @@ def check_count(name: str, value: object, reason: str, least: int = 1) -> None:
     is_int = type(value) is int
     if not is_int or value < least:
         raise _error(name, f"an int of at least {least}", value, reason, is_int)
-    if value >= 2**63:
-        raise _error(name, "an int below 2**63", value, reason, is_int)
+    if value > most:
+        limit = "below 2**63" if most == 2**63 - 1 else f"of at most {most:,}"
+        raise _error(name, f"an int {limit}", value, reason, is_int)
+
+
+def check_dim(dim: object, ndim: int) -> None:
+    """Check that a value is None, or one or several different dimensions of a tensor."""
+    if dim is None:
+        return
+    dims = dim if isinstance(dim, tuple | list) else (dim,)
+    reason = f"the tensor has {ndim} dimensions"
+    if not dims or any(type(each) is not int for each in dims):
+        raise _error("dim", "None, an int or a tuple of ints", dim, reason, False)
+    places = {each % ndim for each in dims if -ndim <= each < ndim}
+    if len(places) < len(dims):
+        raise _error("dim", f"from {-ndim} to {ndim - 1}, each once", dim, reason, True)
 
 
 def check_positive(name: str, value: object, reason: str) -> None:
@@ -180,8 +239,8 @@ def check_tensor(name: str, value: object) -> None:
             f"{name} must be a torch.Tensor, got {type(value).__name__}: "
             f"wrap it in torch.tensor(...)."
         )
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} must be dense, got {value.layout}: pass {name}.to_dense().")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {value.layout}: call .to_dense().")
 
 
 def check_floating(name: str, value: object, hint: str) -> None:
@@ -189,19 +248,15 @@ def check_floating(name: str, value: object, hint: str) -> None:
     check_tensor(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}: {hint}.")
-    if value.is_meta:
+    if value.dtype not in FLOATS:
         raise TypeError(
-            f"{name} must contain numbers, got a tensor on the meta device: it has none."
-        )
-    if value.dtype.itemsize < 2:
-        raise TypeError(
-            f"{name} must have 16 bits or more per number, got {value.dtype}: torch can only store "
-            f"it, so pass {name}.float()."
+            f"{name} must be float64, float32, bfloat16 or float16, got {value.dtype}: "
+            "convert it with .float()."
         )
 
 
-def check_ids(name: str, ids: Tensor) -> None:
-    """Check that a tensor contains integers and has shape (B, S)."""
+def check_ids(name: str, ids: Tensor) -> Tensor:
+    """Check that a tensor contains integers and has shape (B, S); return it as int64."""
     check_tensor(name, ids)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"{name} must contain integers, got {ids.dtype}: pass token ids.")
@@ -210,6 +265,7 @@ def check_ids(name: str, ids: Tensor) -> None:
             f"{name} must have shape (B, S) with at least one token, got {_shape(ids)}: "
             "one row per sequence, one column per token."
         )
+    return ids.long()
 
 
 def check_range(name: str, ids: Tensor, is_wrong: Tensor, reason: str) -> None:
@@ -225,7 +281,7 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     """Check that logits (B, S, V) and int64 labels (B, S) belong together."""
     check_tensor("logits", logits)
     check_tensor("labels", labels)
-    if logits.ndim != 3 or not logits.is_floating_point() or not logits.numel():
+    if logits.ndim != 3 or logits.dtype not in FLOATS or not logits.numel():
         raise ValueError(
             f"logits must be floating point of shape (B, S, V), got {logits.dtype} "
             f"{_shape(logits)}: one score per entry of the vocabulary, at each token."
@@ -236,7 +292,10 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
             f"{_shape(labels)}: one entry of the vocabulary per token."
         )
     V = logits.shape[2]
-    reason = f"labels are indices of the vocabulary, from 0 to {V - 1}"
+    reason = (
+        f"labels are indices of the vocabulary, from 0 to {V - 1}; "
+        "where there is no label, give 0 and mask the token"
+    )
     check_range("labels", labels, (labels < 0) | (labels >= V), reason)
 
 
@@ -254,7 +313,7 @@ def check_tokens(tokens: object, shape: tuple[int, int]) -> None:
         raise TypeError(f"tokens must be strings, got {min(invalid)}: decode the token ids first.")
     B, S = shape
     if len(tokens) != B or any(len(row) != S for row in tokens):
-        lengths = ", ".join(str(len(row)) for row in tokens)
+        lengths = listed([len(row) for row in tokens])
         raise ValueError(
             f"tokens has {len(tokens)} rows of {lengths} strings but policy_log_probs has shape "
             f"{(B, S)}: give one string per token."
@@ -265,7 +324,7 @@ def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
     """Check that a vocabulary is None, or V strings."""
     if invalid := [word for word in vocabulary or () if not isinstance(word, str)]:
         raise TypeError(
-            f"vocabulary must be strings, got {type(invalid[0]).__name__} {invalid[0]!r}: "
+            f"vocabulary must be strings, got {type(invalid[0]).__name__} {brief(invalid[0])}: "
             "decode the token ids first."
         )
     if vocabulary is not None and len(vocabulary) != V:
@@ -276,13 +335,31 @@ def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
 
 
 def _error(name: str, wanted: str, value: object, reason: str, is_type_right: bool) -> Exception:
-    if isinstance(value, int) and value.bit_length() > 256:
-        came = f"an int of {value.bit_length()} bits"
-    else:
-        came = repr(value) if is_type_right else f"{type(value).__name__} {value!r}"
+    came = brief(value) if is_type_right else f"{type(value).__name__} {brief(value)}"
     error = ValueError if is_type_right else TypeError
     return error(f"{name} must be {wanted}, got {came}: {reason}.")
 
 
 def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
+
+
+def brief(value: object) -> str:
+    """A value in a message, shortened if it is long.
+
+    >>> brief(2**70), brief("a" * 100), brief(-0.5)
+    ('an int of 71 bits', "'aaaaaaaaaaaa...aaaaaaaaaaaaa'", '-0.5')
+    """
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an int of {value.bit_length()} bits"
+    return reprlib.repr(value)
+
+
+def listed(values: Sequence[object]) -> str:
+    """Values in a message, separated by commas; of many, the first.
+
+    >>> listed(range(3)), listed(range(1000))
+    ('0, 1, 2', '0, 1, 2, 3, 4, 5, … (1000 in all)')
+    """
+    few = ", ".join(map(str, values[:6]))
+    return few if len(values) <= 6 else f"{few}, … ({len(values)} in all)"

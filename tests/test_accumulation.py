@@ -259,6 +259,7 @@ def test_a_microbatch_without_response_tokens_adds_nothing():
     for name in ("none", "G", "G²", "B·G", "tokens", "B·G²"):
         ticks = accumulate(bigram(), batches, name).microbatches
         assert ticks[1].scaled_loss.item() == 0 and ticks[1].num_tokens == 0
+        assert not ticks[1].scaled_loss.signbit()
         assert not ticks[1].microbatch_grad["table"].any()
         assert_same(ticks[1].grad, ticks[0].grad)
 
@@ -403,6 +404,19 @@ def test_it_works_where_gradients_are_switched_off(off):
     assert trace.ratio == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("name", sorted(DIVISORS))
+def test_a_huge_g_returns_at_once(name):
+    G = 2**63 - 1
+    batches = window(3, 2)
+    trace = accumulate(bigram(), batches, name, gradient_accumulation_steps=G)
+    N = sum(batch.num_tokens for batch in batches)
+    last = trace.microbatches[-1]
+    assert last.divisor == DIVISORS[name](3, last.num_tokens, G, N)
+    assert last.scaled_loss.item() == pytest.approx(
+        nll(bigram(), batches[-1]).item() / last.divisor, rel=1e-12
+    )
+
+
 def test_a_rule_of_ones_own_can_be_tried():
     mine = Scaling("rows", "divided by all rows", lambda n: n.B * n.G)
     assert accumulate(bigram(), window(3, 2), mine).ratio == pytest.approx(1)
@@ -493,6 +507,9 @@ NO_TOKEN = "the window has no response token, in {} microbatches: " + (
 NOT_G = "gradient_accumulation_steps must be an int of at least 2, got {}: " + (
     "a window has at most G microbatches."
 )
+NO_MODULE = "model must be a torch.nn.Module, got {}: a copy of it is run, and its named " + (
+    "parameters are read. Write a module whose forward() calls your function."
+)
 REFUSED = {
     "an unknown rule": (
         lambda: accumulate(bigram(), window(1, 2), "G^2"),
@@ -531,6 +548,22 @@ REFUSED = {
         "the model has no parameter that requires grad, so there is no gradient to accumulate: "
         "call requires_grad_() on the parameters to train.",
     ),
+    "a function": (
+        lambda: accumulate(lambda input_ids: bigram()(input_ids), window(1, 2), "G"),
+        TypeError,
+        NO_MODULE.format("function"),
+    ),
+    "a function for the full batch": (
+        lambda: full_batch_gradient(bigram().forward, window(1, 2)),
+        TypeError,
+        NO_MODULE.format("method"),
+    ),
+    "a scaling of another kind": (
+        lambda: accumulate(bigram(), window(1, 2), list(range(100))),
+        ValueError,
+        "scaling must be one of none, G, G², B·G, tokens, averaged averages, B·G², "
+        "got [0, 1, 2, 3, 4, 5, ...].",
+    ),
     "gradients of another model": (
         lambda: accumulate(bigram(), window(1, 2), "G", leftover={"weight": torch.zeros(V, V)}),
         ValueError,
@@ -562,6 +595,12 @@ REFUSED = {
         lambda: make_window(0, 2),
         ValueError,
         "B must be an int of at least 1, got 0: it is the number of rows of a microbatch.",
+    ),
+    "more rows than can be made": (
+        lambda: make_window(3, 2**62),
+        ValueError,
+        "B·G must be an int of at most 1,048,576, got 13835058055282163712: "
+        "every row of the window is made.",
     ),
     "a response of no tokens": (
         lambda: make_window(1, 2, [3, 0]),

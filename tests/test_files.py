@@ -331,11 +331,11 @@ def test_what_does_not_fit_into_memory_is_a_sentence(tmp_path, monkeypatch):
         ),
         (
             *("b.pt", CONTENT | {"policy_log_probs": torch.zeros(2, 3).to_sparse()}),
-            "policy_log_probs must be dense, got torch.sparse_coo: ",
+            "policy_log_probs must be a dense tensor, got torch.sparse_coo: ",
         ),
         (
             *("b.pt", CONTENT | {"policy_log_probs": torch.zeros(2, 3, device="meta")}),
-            "policy_log_probs must contain numbers, got a tensor on the meta device: ",
+            "policy_log_probs is on the meta device, where tensors have a shape and no numbers: ",
         ),
         (
             "b.json",

@@ -5,6 +5,7 @@ differences, and torch's own gradient.
 """
 
 import math
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,12 +33,31 @@ def rows(batch):
 def test_tokens_are_shifted_masked_and_padded():
     batch = build_token_batch([ASK, [("prompt", [7]), ("response", [8])]], pad_id=9)
     assert rows(batch) == (
-        [[1, 2, 3], [7, 9, 9]],
+        [[1, 2, 3], [7, 8, 9]],
         [[2, 3, 4], [8, 9, 9]],
         [[0, 1, 1], [1, 0, 0]],
     )
     assert batch.input_ids.dtype == batch.labels.dtype == torch.int64
     assert batch.response_mask.dtype == torch.bool and batch.num_tokens == 3
+
+
+def test_rows_are_padded_before_they_are_shifted():
+    """As in CS336: a shorter row ends with its own last token, where padding is predicted."""
+    short, long = [3, 2, 4, 2], [5, 6, 7, 8, 2]
+    batch = build_token_batch([[("prompt", row), ("response", short)] for row in (short, long)], 0)
+    assert rows(batch) == (
+        [[3, 2, 4, 2, 3, 2, 4, 2], [5, 6, 7, 8, 2, 3, 2, 4]],
+        [[2, 4, 2, 3, 2, 4, 2, 0], [6, 7, 8, 2, 3, 2, 4, 2]],
+        [[0, 0, 0, 1, 1, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1]],
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_labels_can_be_changed_in_place_without_changing_what_is_read(count):
+    batch = build_token_batch([ASK] * count, 0)
+    batch.labels[~batch.response_mask] = -100
+    assert batch.input_ids.tolist() == [[1, 2, 3]] * count
+    assert batch.response_mask.tolist() == [[False, True, True]] * count
 
 
 def test_every_response_of_several_turns_counts_and_nothing_else():
@@ -94,9 +114,8 @@ def test_every_response_token_is_a_label_that_counts_once_and_in_order(data, pad
         n = len(token_ids) - 1
         said = [token for role, ids in turns if role == "response" for token in ids]
         assert batch.labels[row][batch.response_mask[row]].tolist() == said
-        assert batch.input_ids[row].tolist() == token_ids[:-1] + [pad_id] * (
-            batch.labels.shape[1] - n
-        )
+        read = token_ids + [pad_id] * (batch.labels.shape[1] - n - 1)
+        assert batch.input_ids[row].tolist() == read[: batch.labels.shape[1]]
         assert batch.labels[row, :n].tolist() == token_ids[1:]
     assert batch.labels.shape == (len(data), max(sum(len(i) for _, i in t) for t in data) - 1)
 
@@ -187,6 +206,26 @@ REFUSED = {
         {"vocab_size": 5},
         ValueError,
         "row 1, position 2: a token id must be from 0 to 4, got 5: use the model's own tokenizer.",
+    ),
+    "an id that torch can't hold": (
+        [[("prompt", [1]), ("response", [2**63])]],
+        {},
+        ValueError,
+        "row 0, position 1: a token id must be below 2**63, got 9223372036854775808: "
+        "use the model's own tokenizer.",
+    ),
+    "a huge id": (
+        [[("prompt", [1]), ("response", [10**5000])]],
+        {"vocab_size": 5},
+        ValueError,
+        "row 0, position 1: a token id must be from 0 to 4, got an int of 16610 bits: "
+        "use the model's own tokenizer.",
+    ),
+    "a turn of many tokens without a role": (
+        [[list(range(10**4))]],
+        {},
+        TypeError,
+        f"row 0, turn 0 must be a pair (role, token_ids), got [0, 1, 2, 3, 4, 5, ...]: {PAIR}",
     ),
     "a padding that the model does not know": (
         [ASK],
@@ -455,9 +494,9 @@ def test_a_model_may_return_an_object_that_has_logits():
 
 def test_entropy_comes_only_if_asked_for_and_without_gradient():
     model = LikeHuggingFace(6)
-    ids = torch.tensor([[1, 2, 3]])
-    assert set(get_response_log_probs(model, ids, ids)) == {"log_probs"}
-    both = get_response_log_probs(model, ids, ids, return_token_entropy=True)
+    ids, labels = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 4]])
+    assert set(get_response_log_probs(model, ids, labels)) == {"log_probs"}
+    both = get_response_log_probs(model, ids, labels, return_token_entropy=True)
     assert set(both) == {"log_probs", "token_entropy"}
     assert both["token_entropy"].shape == (1, 3) and not both["token_entropy"].requires_grad
     p = model.embedding(ids).softmax(-1)
@@ -484,6 +523,7 @@ def test_autocast_narrows_the_logits_not_the_log_probs():
 
 
 IDS = torch.tensor([[0, 1, 2], [2, 1, 0]])
+BEFORE = IDS.roll(1, 1)  # of each label, the token before it
 
 
 def model_of(output):
@@ -530,37 +570,43 @@ CALLS_REFUSED = {
         "input_ids has -100 at row 1, position 1: token ids count from 0.",
     ),
     "a label that the model does not know": (
-        (model_of(torch.zeros(2, 3, 2)), IDS, IDS),
+        (model_of(torch.zeros(2, 3, 2)), BEFORE, IDS),
         ValueError,
         "labels has 2 at row 0, position 2: the model knows the tokens 0 to 1, "
         "and -100 means no label.",
     ),
     "a negative label that is not −100": (
-        (model_of(torch.zeros(2, 3, 4)), IDS, torch.tensor([[0, 1, -100], [2, -1, -2]])),
+        (model_of(torch.zeros(2, 3, 4)), BEFORE, torch.tensor([[0, 1, -100], [2, -1, -2]])),
         ValueError,
         "labels has -1 at row 1, position 1: the model knows the tokens 0 to 3, "
         "and -100 means no label.",
     ),
     "a model that returns a tuple": (
-        (model_of((torch.zeros(2, 3, 4),)), IDS, IDS),
+        (model_of((torch.zeros(2, 3, 4),)), BEFORE, IDS),
         TypeError,
         "the model must return floating point logits, or an object with .logits, got neither: "
         "wrap it in a function that does.",
     ),
     "a model that returns ids": (
-        (model_of(torch.zeros(2, 3, 4).long()), IDS, IDS),
+        (model_of(torch.zeros(2, 3, 4).long()), BEFORE, IDS),
         TypeError,
         "the model must return floating point logits, or an object with .logits, got "
         "torch.int64: wrap it in a function that does.",
     ),
+    "logits in 8 bits": (
+        (model_of(torch.zeros(2, 3, 4).to(torch.float8_e5m2)), BEFORE, IDS),
+        TypeError,
+        "the model must return floating point logits, or an object with .logits, got "
+        "torch.float8_e5m2: wrap it in a function that does.",
+    ),
     "logits of the last position alone": (
-        (model_of(torch.zeros(2, 4)), IDS, IDS),
+        (model_of(torch.zeros(2, 4)), BEFORE, IDS),
         ValueError,
         "the model returned logits of shape (2, 4) for input_ids of shape (2, 3): "
         "it must return (B, S, V), one score per vocabulary entry.",
     ),
     "logits of another batch": (
-        (model_of(torch.zeros(3, 2, 4)), IDS, IDS),
+        (model_of(torch.zeros(3, 2, 4)), BEFORE, IDS),
         ValueError,
         "the model returned logits of shape (3, 2, 4) for input_ids of shape (2, 3): "
         "it must return (B, S, V), one score per vocabulary entry.",
@@ -596,6 +642,164 @@ def test_ids_that_can_not_be_right_are_refused_before_the_model_runs():
     for input_ids, labels in ((IDS, IDS[:1]), (-1 - IDS, IDS), (IDS.float(), IDS)):
         with pytest.raises((TypeError, ValueError)):
             get_response_log_probs(model, input_ids, labels)
+
+
+# ---------------------------------------------------------------- padding, packing, shifting
+
+
+class Attends(nn.Module):
+    """Causal: averages what it has read and may attend to, and knows positions."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tokens = nn.Embedding(20, 20, dtype=torch.float64)
+        self.places = nn.Embedding(20, 20, dtype=torch.float64)
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None):
+        B, S = input_ids.shape
+        if position_ids is None:
+            position_ids = torch.arange(S).expand(B, S)
+        sees = torch.ones(S, S).tril().expand(B, S, S)
+        if attention_mask is not None:
+            sees = sees * (attention_mask[:, None] if attention_mask.ndim == 2 else attention_mask)
+        weights = sees.double() / sees.double().sum(-1, keepdim=True).clamp(min=1)
+        return weights @ self.tokens(input_ids) + self.places(position_ids)
+
+
+def scores(model, tokens, **keywords):
+    """The log-probs of the tokens after the first: of each, given those before it."""
+    log_probs = get_response_log_probs(model, tokens[:, :-1], tokens[:, 1:], **keywords)
+    return log_probs["log_probs"].detach()
+
+
+FIRST, SECOND = torch.tensor([[7, 8, 9, 10]]), torch.tensor([[11, 8, 12]])
+
+
+@pytest.mark.parametrize("pads", [1, 3, 8])
+def test_padding_on_the_left_is_not_read_if_the_model_is_given_a_mask_and_positions(pads):
+    model = Attends()
+    padded = torch.cat([torch.zeros(1, pads).long(), FIRST], 1)
+    attention_mask = (torch.arange(pads + 3) >= pads).long()[None]  # of the tokens that are read
+    given = {
+        "attention_mask": attention_mask,
+        "position_ids": (attention_mask.cumsum(1) - 1).clamp(min=0),
+    }
+    expected = scores(model, FIRST)
+    torch.testing.assert_close(scores(model, padded, **given)[:, pads:], expected)
+    for keywords in ({}, {"attention_mask": attention_mask}, {"position_ids": given[
+        "position_ids"]}):  # fmt: skip
+        assert not torch.allclose(scores(model, padded, **keywords)[:, pads:], expected)
+
+
+def test_documents_in_one_row_do_not_read_each_other_if_the_model_is_told_where_they_begin():
+    model = Attends()
+    packed = torch.cat([FIRST, SECOND], 1)  # 7 tokens, of which 6 are read
+    document = torch.tensor([0, 0, 0, 0, 1, 1])
+    given = {
+        "attention_mask": (document[:, None] == document)[None],  # (B, S, S)
+        "position_ids": torch.tensor([[0, 1, 2, 3, 0, 1]]),
+    }
+    together = scores(model, packed, **given)
+    torch.testing.assert_close(together[:, :3], scores(model, FIRST))
+    torch.testing.assert_close(together[:, 4:], scores(model, SECOND))
+    assert not torch.allclose(scores(model, packed)[:, 4:], scores(model, SECOND))
+
+
+def test_a_model_gets_no_keyword_that_was_not_given():
+    seen = []
+
+    def model(input_ids, **keywords):
+        seen.append(sorted(keywords))
+        return torch.zeros(*input_ids.shape, 20)
+
+    ones = torch.ones(1, 3)
+    scores(model, FIRST)
+    scores(model, FIRST, attention_mask=ones)
+    scores(model, FIRST, position_ids=ones)
+    scores(model, FIRST, position_ids=ones, attention_mask=ones)
+    keywords = ["attention_mask", "position_ids"]
+    assert seen == [[], keywords[:1], keywords[1:], keywords]
+
+
+@pytest.mark.parametrize("name", ["attention_mask", "position_ids"])
+def test_a_mask_that_does_not_fit_is_refused(name):
+    with pytest.raises(ValueError) as caught:  # of all tokens, not of those that are read
+        scores(Attends(), FIRST, **{name: torch.ones(1, 4)})
+    assert str(caught.value) == (
+        f"{name} has shape (1, 4) but input_ids has shape (1, 3): "
+        "give one entry per token that is read."
+    )
+    with pytest.raises(TypeError, match=rf"^{name} must be a torch\.Tensor, got list: "):
+        scores(Attends(), FIRST, **{name: [[1, 1, 1]]})
+
+
+TOKENS = torch.tensor([[5, 3, 4, 6, 2, 1], [3, 5, 1, 2, 0, 0]])
+ADVICE = "pass input_ids = tokens[:, :-1] and labels = tokens[:, 1:]."
+NOT_SHIFTED = f"labels are equal to input_ids, as if they were not shifted: {ADVICE}"
+TWICE = f"labels are two tokens ahead of input_ids, as if they were shifted twice: {ADVICE}"
+IGNORED = TOKENS.where(torch.arange(6) >= 2, -100)
+
+
+@pytest.mark.parametrize(
+    ("input_ids", "labels", "sentence"),
+    [
+        (TOKENS, TOKENS, NOT_SHIFTED),
+        (TOKENS, IGNORED, NOT_SHIFTED),
+        (TOKENS[:, :-1], TOKENS[:, :-1].int(), NOT_SHIFTED),
+        (TOKENS[:, :-2], TOKENS[:, 2:], TWICE),
+        (TOKENS[:, :-2], IGNORED[:, 2:], TWICE),
+        (TOKENS[:, :-1], TOKENS.roll(-2, 1)[:, :-1], TWICE),
+    ],
+)
+def test_labels_that_are_not_the_next_tokens_are_warned_of(input_ids, labels, sentence):
+    with pytest.warns(UserWarning) as caught:
+        get_response_log_probs(nn.Embedding(7, 7), input_ids, labels)
+    (warning,) = caught
+    assert str(warning.message) == sentence
+    assert warning.filename == __file__  # where it was called
+
+
+@pytest.mark.parametrize(
+    ("input_ids", "labels"),
+    [
+        (TOKENS[:, :-1], TOKENS[:, 1:]),
+        (TOKENS[:, :-1], IGNORED[:, 1:]),
+        (TOKENS[:, :1], TOKENS[:, :1]),  # one position: a token may follow itself
+        (TOKENS[:, :2], TOKENS[:, :2]),
+        (torch.full((2, 5), 3), torch.full((2, 5), 3)),  # the same token over and over
+        (torch.tensor([[1, 2, 1, 2, 1]]), torch.tensor([[2, 1, 2, 1, 2]])),
+        (torch.full((2, 5), 3), torch.full((2, 5), -100)),
+        (TOKENS, torch.tensor([[-100, -100, -100, 6, -100, 1]] * 2)),  # one label is no evidence
+        (torch.tensor([[1, 2, 3, 4], [5, 0, 0, 0]]), torch.tensor([[2, 3, 4, 6], [1, 0, 0, 0]])),
+    ],
+)
+def test_labels_that_may_be_right_are_not_warned_of(input_ids, labels, recwarn):
+    get_response_log_probs(nn.Embedding(7, 7), input_ids, labels)
+    assert list(recwarn) == []
+
+
+@given(conversations(), st.integers(0, 30))
+@settings(max_examples=50, deadline=None)
+def test_no_batch_that_is_built_here_is_warned_of(data, pad_id):
+    batch = build_token_batch(data, pad_id)
+    ignored = batch.labels.where(batch.response_mask, -100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for labels in (batch.labels, ignored):
+            get_response_log_probs(nn.Embedding(31, 31), batch.input_ids, labels)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.uint8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64],
+)
+def test_ids_may_be_integers_of_any_kind(dtype):
+    """Token files are often uint16."""
+    model, input_ids, labels = nn.Embedding(7, 7), TOKENS[:, :-1], TOKENS[:, 1:]
+    expected = get_response_log_probs(model, input_ids, labels)["log_probs"]
+    found = get_response_log_probs(model, input_ids.to(dtype), labels.to(dtype))["log_probs"]
+    assert torch.equal(found, expected)
 
 
 # ---------------------------------------------------------------- entropy

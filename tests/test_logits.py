@@ -1,10 +1,14 @@
 """From logits to their gradient, against the closed form, finite differences, cross_entropy."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from sftviz.log_probs import get_response_log_probs
 from sftviz.logits import trace_logits
+from sftviz.step import sft_microbatch_train_step
 
 B, S, V, G, C = 3, 4, 6, 5, 7.0
 generator = torch.Generator().manual_seed(1)
@@ -48,6 +52,22 @@ def test_the_gradient_at_the_log_probs_is_constant_where_that_at_the_logits_move
     assert not torch.allclose(near.logits_grad, far.logits_grad)
 
 
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_logits_under_the_mask_are_never_used_just_as_in_a_training_loop(poison, dtype):
+    poisoned = LOGITS.to(dtype).where(MASK[..., None] == 1, poison)
+    trace = trace_logits(poisoned, LABELS, MASK, G, C)
+    clean = trace_logits(LOGITS.to(dtype), LABELS, MASK, G, C)
+    assert torch.equal(trace.logits_grad, clean.logits_grad)
+    assert torch.equal(trace.step.scaled_loss, clean.step.scaled_loss)
+
+    leaf = poisoned.clone().requires_grad_()
+    result = get_response_log_probs(lambda _: leaf, torch.zeros(B, S).long(), LABELS)
+    sft_microbatch_train_step(result["log_probs"], MASK, G, C)
+    assert torch.equal(trace.logits_grad, leaf.grad)
+    assert torch.equal(trace.step.policy_log_probs[MASK == 1], result["log_probs"][MASK == 1])
+
+
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
 def test_it_works_where_gradients_are_switched_off(off):
     with off():
@@ -66,7 +86,10 @@ SHAPE = "logits must be floating point of shape (B, S, V), got {}: " + (
     "one score per entry of the vocabulary, at each token."
 )
 LABEL = "labels must be int64 of shape (3, 4), got {}: one entry of the vocabulary per token."
-RANGE = "labels has {} at row 0, position 0: labels are indices of the vocabulary, from 0 to 5."
+RANGE = (
+    "labels has {} at row 0, position 0: labels are indices of the vocabulary, from 0 to 5; "
+    "where there is no label, give 0 and mask the token."
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +97,10 @@ RANGE = "labels has {} at row 0, position 0: labels are indices of the vocabular
     [
         (LOGITS[0], LABELS, ValueError, SHAPE.format("torch.float64 (4, 6)")),
         (LOGITS.long(), LABELS, ValueError, SHAPE.format("torch.int64 (3, 4, 6)")),
+        (
+            *(LOGITS.to(torch.float8_e5m2), LABELS, ValueError),
+            SHAPE.format("torch.float8_e5m2 (3, 4, 6)"),
+        ),
         (LOGITS[..., :0], LABELS, ValueError, SHAPE.format("torch.float64 (3, 4, 0)")),
         (LOGITS, LABELS[:, 1:], ValueError, LABEL.format("torch.int64 (3, 3)")),
         (LOGITS, LABELS.int(), ValueError, LABEL.format("torch.int32 (3, 4)")),

@@ -115,6 +115,16 @@ def test_a_fully_masked_microbatch_is_legal():
     assert log_probs.grad.tolist() == [[0.0] * 4] * 2
 
 
+@pytest.mark.parametrize("log_prob", [-0.5, 0.0, -0.0, NAN])
+def test_a_fully_masked_microbatch_has_the_loss_0_and_not_minus_0(log_prob):
+    log_probs, mask = leaf([[log_prob] * 4]), torch.zeros(1, 4)
+    loss, metadata = sft_microbatch_train_step(log_probs, mask, 3, 7.0)
+    trace = trace_step(log_probs, mask, 3, 7.0)
+    values = [loss, metadata["masked_sum"], log_probs.grad, trace.masked_log_probs, trace.grad]
+    for value in (*values, trace.masked_sum, trace.loss, trace.scaled_loss):
+        assert (value == 0).all() and not value.signbit().any()
+
+
 # ---------------------------------------------------------------- the divisor, and its impostors
 
 
@@ -366,6 +376,34 @@ def test_masked_normalize_takes_any_shape_and_sums_in_at_least_float32():
     tensor = torch.full((2, 3, 5), 300.0, dtype=torch.float16)
     summed = masked_normalize(tensor=tensor * 100, mask=torch.ones(2, 3, 5), dim=(1, 2))
     assert summed.tolist() == [450000.0, 450000.0] and summed.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.int32, torch.uint32, torch.uint64, torch.uint16, torch.bool]
+)
+def test_masked_normalize_adds_up_integers_exactly(dtype):
+    """float32 goes in steps of 2 above 2²⁴, so a running sum of ones stalls there."""
+    high = 2**24 if dtype not in (torch.uint16, torch.bool) else 1
+    tensor = torch.tensor([[high, 1, 1, 1]]).to(dtype)
+    mask = torch.tensor([[1, 1, 1, 0]])
+    assert masked_normalize(tensor, mask).item() == high + 2
+    assert masked_normalize(tensor, mask, normalize_constant=2.0, dim=1).tolist() == [high / 2 + 1]
+
+
+def test_masked_normalize_can_not_be_called_in_the_other_order():
+    """Elsewhere `dim` comes before the constant: (…, 1, 42.0) and (…, 42.0, 1) both look right."""
+    for last in ((1, 42.0), (42.0, 1)):
+        with pytest.raises(TypeError, match="takes 2 positional arguments but 4 were given"):
+            masked_normalize(torch.ones(2, 3), torch.ones(2, 3), *last)
+
+
+@pytest.mark.parametrize("c", [2**64, 10**30])
+def test_an_int_constant_may_be_as_large_as_a_float(c):
+    log_probs, ones = leaf(LOG_PROBS), torch.ones(2, 4)
+    loss, _ = sft_microbatch_train_step(log_probs, ones, 1, c)
+    assert loss.item() == pytest.approx(3.6 / c, rel=1e-12)
+    assert trace_step(log_probs, ones, 1, c).scaled_loss.item() == loss.item()
+    assert masked_normalize(ones, ones, normalize_constant=c).item() == pytest.approx(8 / c)
 
 
 # ---------------------------------------------------------------- the record of one run

@@ -212,6 +212,16 @@ def test_numbers_of_a_visiting_order_are_checked(place):
     assert len(visiting_order(7, 1, 3, seed=2**63 - 1)) == 3
 
 
+def test_a_window_that_would_never_be_listed_is_refused():
+    with pytest.raises(ValueError) as refusal:
+        visiting_order(6, 1, 2**20 + 1, seed=0)
+    assert str(refusal.value) == (
+        "window_size must be an int of at most 1,048,576, got 1048577: "
+        "it is the number of rows of a window."
+    )
+    assert len(visiting_order(10**5, 1, 2**20, seed=0)) == 2**20
+
+
 @pytest.mark.parametrize("max_grad_norm", [math.inf, 1, 0.5])
 def test_a_max_grad_norm_may_be_infinite_or_an_int(max_grad_norm):
     assert len(run(trainer_of(tiny(), max_grad_norm=max_grad_norm), until=1)) == 1

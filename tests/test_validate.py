@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sftviz import masked_normalize, sft_microbatch_train_step, trace_step
 from sftviz.validate import above_zero, check_count, check_fraction, check_mask, check_positive
@@ -35,13 +37,15 @@ NOT_THE_SHAPE = "response_mask has shape {} but policy_log_probs has shape (2, 3
 NOT_FLOATING = "policy_log_probs must be floating point, got {}: " + (
     "pass log-probabilities, for example log_softmax(logits), not token ids."
 )
+NOT_A_DIM = "dim must be from -2 to 1, each once, got {}: the tensor has 2 dimensions."
+NO_DIM = "dim must be None, an int or a tuple of ints, got {}: the tensor has 2 dimensions."
 NOT_2D = (
     "policy_log_probs must have shape (B, S), got {}: one row per sequence, one column per token."
 )
 NO_TOKEN = "policy_log_probs has shape {}, so it contains no token: " + (
     "give at least one sequence of one token."
 )
-NOT_DENSE = "{} must be dense, got torch.sparse_coo: pass {}.to_dense()."
+NOT_DENSE = "{} must be a dense tensor, got torch.sparse_coo: call .to_dense()."
 
 REFUSED = [
     # policy_log_probs
@@ -53,17 +57,22 @@ REFUSED = [
     ({LOG_PROBS: torch.ones(2, 3).long()}, TypeError, NOT_FLOATING.format("torch.int64")),
     ({LOG_PROBS: leaf(2, 3).cfloat()}, TypeError, NOT_FLOATING.format("torch.complex64")),
     (
-        {LOG_PROBS: leaf(2, 3).detach().to(torch.float8_e5m2)},
+        {LOG_PROBS: torch.ones(2, 3).to(torch.float8_e4m3fn)},
         TypeError,
-        "policy_log_probs must have 16 bits or more per number, got torch.float8_e5m2: torch can "
-        "only store it, so pass policy_log_probs.float().",
+        "policy_log_probs must be float64, float32, bfloat16 or float16, "
+        "got torch.float8_e4m3fn: convert it with .float().",
+    ),
+    (
+        {LOG_PROBS: torch.ones(2, 3).to_sparse()},
+        TypeError,
+        "policy_log_probs must be a dense tensor, got torch.sparse_coo: call .to_dense().",
     ),
     (
         {LOG_PROBS: torch.ones(2, 3, device="meta")},
-        TypeError,
-        "policy_log_probs must contain numbers, got a tensor on the meta device: it has none.",
+        ValueError,
+        "policy_log_probs is on the meta device, where tensors have a shape and no numbers: "
+        "run the model on a real device.",
     ),
-    ({LOG_PROBS: torch.ones(2, 3).to_sparse()}, TypeError, NOT_DENSE.format(LOG_PROBS, LOG_PROBS)),
     ({LOG_PROBS: leaf(3)}, ValueError, NOT_2D.format("(3,)")),
     ({LOG_PROBS: leaf()}, ValueError, NOT_2D.format("()")),
     ({LOG_PROBS: leaf(2, 3, 1)}, ValueError, NOT_2D.format("(2, 3, 1)")),
@@ -74,6 +83,17 @@ REFUSED = [
         {MASK: [[1, 1, 0], [1, 1, 1]]},
         TypeError,
         "response_mask must be a torch.Tensor, got list: wrap it in torch.tensor(...).",
+    ),
+    (
+        {MASK: torch.ones(2, 3).cfloat()},
+        TypeError,
+        "response_mask must be bool, integer or ordinary floating point, got torch.complex64: "
+        "convert it with .bool().",
+    ),
+    (
+        {MASK: torch.ones(2, 3).to_sparse()},
+        TypeError,
+        "response_mask must be a dense tensor, got torch.sparse_coo: call .to_dense().",
     ),
     ({MASK: torch.ones(2, 1)}, ValueError, NOT_THE_SHAPE.format("(2, 1)")),  # would broadcast
     ({MASK: torch.ones(1, 3)}, ValueError, NOT_THE_SHAPE.format("(1, 3)")),
@@ -90,7 +110,7 @@ REFUSED = [
         ValueError,
         NOT_0_OR_1.format("0.9999999999"),
     ),
-    ({MASK: torch.ones(2, 3).to_sparse()}, TypeError, NOT_DENSE.format(MASK, MASK)),
+    ({MASK: torch.ones(2, 3).to_sparse()}, TypeError, NOT_DENSE.format(MASK)),
     # gradient_accumulation_steps
     ({G: 0}, ValueError, NOT_A_COUNT.format("0")),
     ({G: -1}, ValueError, NOT_A_COUNT.format("-1")),
@@ -98,6 +118,12 @@ REFUSED = [
         {G: 2**63},
         ValueError,
         "gradient_accumulation_steps must be an int below 2**63, got 9223372036854775808: "
+        "it is the number of microbatches in one optimizer step.",
+    ),
+    (
+        {G: 10**60},
+        ValueError,
+        "gradient_accumulation_steps must be an int below 2**63, got an int of 200 bits: "
         "it is the number of microbatches in one optimizer step.",
     ),
     ({G: True}, TypeError, NOT_A_COUNT.format("bool True")),
@@ -113,6 +139,8 @@ REFUSED = [
     ({C: math.inf}, ValueError, NOT_A_DIVISOR.format("inf")),
     ({C: True}, TypeError, NOT_A_DIVISOR.format("bool True")),
     ({C: "1"}, TypeError, NOT_A_DIVISOR.format("str '1'")),
+    ({C: "1" * 90}, TypeError, NOT_A_DIVISOR.format(f"str '{'1' * 12}...{'1' * 13}'")),
+    ({C: 10**400}, ValueError, NOT_A_DIVISOR.format("an int of 1329 bits")),
     ({C: torch.tensor(2.0)}, TypeError, NOT_A_DIVISOR.format("Tensor tensor(2.)")),
 ]
 
@@ -146,15 +174,60 @@ def test_a_mask_elsewhere_is_refused():
     )
 
 
-def test_log_probs_that_need_no_gradient_are_refused_by_the_step_alone():
-    arguments = good(**{LOG_PROBS: leaf(2, 3).detach()})
+NO_GRADIENT = (
+    "policy_log_probs does not require grad: either gradients were switched off when it was "
+    "computed (no_grad, inference_mode, detach), or no parameter that it was computed from "
+    "requires grad (a frozen model; re-entrant checkpointing hides parameters too). "
+    "Compute it with gradients, or pass a leaf made with requires_grad=True."
+)
+IDS = torch.tensor([[1, 2, 0], [0, 1, 1]])
+
+
+def without_gradients(model):
+    with torch.no_grad():
+        return model(IDS)[..., 0]
+
+
+def frozen(model):
+    return model.requires_grad_(False)(IDS)[..., 0]
+
+
+def checkpointed(model):
+    """Token ids never require grad, so a re-entrant checkpoint thinks that nothing does."""
+    with pytest.warns(UserWarning, match="None of the inputs have requires_grad"):
+        return checkpoint(model, IDS, use_reentrant=True)[..., 0]
+
+
+@pytest.mark.parametrize(
+    "make", [without_gradients, frozen, checkpointed, lambda model: model(IDS)[..., 0].detach()]
+)
+def test_log_probs_without_gradient_are_refused_by_the_step_alone(make):
+    log_probs = make(nn.Embedding(3, 2))
     with pytest.raises(ValueError) as refusal:
-        sft_microbatch_train_step(**arguments)
+        sft_microbatch_train_step(**good(**{LOG_PROBS: log_probs}))
+    assert str(refusal.value) == NO_GRADIENT
+    assert trace_step(**good(**{LOG_PROBS: log_probs})).num_tokens == 6
+
+
+def test_a_second_step_on_one_forward_pass_is_refused_in_plain_words():
+    weight = torch.ones(2, 3, requires_grad=True)
+    log_probs = weight.log_softmax(1)
+    sft_microbatch_train_step(**good(**{LOG_PROBS: log_probs}))
+    with pytest.raises(RuntimeError) as refusal:
+        sft_microbatch_train_step(**good(**{LOG_PROBS: log_probs}))
     assert str(refusal.value) == (
-        "policy_log_probs does not require grad, so backward() has nowhere to go: "
-        "pass the model's own output, or a leaf made with requires_grad=True."
+        "backward() has been through this forward pass before, or through a part of it: run the "
+        "model again before each step, and use nothing again that an earlier forward pass computed."
     )
-    assert trace_step(**arguments).num_tokens == 6
+
+
+def test_another_error_of_backward_stays_as_it_is():
+    weight = torch.ones(2, 3, requires_grad=True)
+    output = weight.exp()
+    log_probs = -output
+    output.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        sft_microbatch_train_step(**good(**{LOG_PROBS: log_probs}))
 
 
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
@@ -189,6 +262,17 @@ def test_a_step_where_gradients_are_switched_off_is_refused(off):
             "1 marks a response token, 0 a masked one.",
         ),
         ({C: 0.0}, ValueError, NOT_A_DIVISOR.format("0.0")),
+        ({"dim": 2}, ValueError, NOT_A_DIM.format("2")),
+        ({"dim": -3}, ValueError, NOT_A_DIM.format("-3")),
+        ({"dim": (0, -2)}, ValueError, NOT_A_DIM.format("(0, -2)")),
+        ({"dim": True}, TypeError, NO_DIM.format("bool True")),
+        ({"dim": 1.0}, TypeError, NO_DIM.format("float 1.0")),
+        ({"dim": ()}, TypeError, NO_DIM.format("tuple ()")),
+        (
+            {"tensor": torch.ones(2, 3).to_sparse()},
+            TypeError,
+            "tensor must be a dense tensor, got torch.sparse_coo: call .to_dense().",
+        ),
     ],
     ids=lambda x: str(x)[:60],
 )
@@ -241,6 +325,13 @@ def test_a_number_is_refused_word_for_word(check, value, error, message):
     with pytest.raises(error) as caught:
         check("x", value, "reason", **options)
     assert str(caught.value) == message
+
+
+def test_a_count_may_have_an_upper_limit():
+    check_count("x", 7, "reason", most=7)
+    with pytest.raises(ValueError) as caught:
+        check_count("x", 8000, "reason", most=7000)
+    assert str(caught.value) == "x must be an int of at most 7,000, got 8000: reason."
 
 
 def test_the_limits_of_each_kind_of_number_are_accepted():

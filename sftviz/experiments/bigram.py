@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sftviz.tokens import TokenBatch, build_token_batch
-from sftviz.validate import check_count, check_fraction
+from sftviz.validate import MOST_ROWS, check_count, check_fraction
 
 
 class BigramModel(nn.Module):
@@ -52,7 +52,7 @@ def make_window(
     """Make G microbatches of B rows, with random tokens and prompts of two tokens.
 
     Args:
-        B, G: rows of a microbatch, and microbatches of the window.
+        B, G: rows of a microbatch, and microbatches of the window; B·G is at most 2²⁰.
         lengths: the number of response tokens of each row. Fewer than B·G numbers make a window at
             the end of the data, whose last microbatch has fewer rows or is missing.
         unevenness: from 0 to 1, used if no lengths are given. 0: four response tokens in every row;
@@ -69,6 +69,7 @@ def make_window(
     """
     check_count("B", B, "it is the number of rows of a microbatch")
     check_count("G", G, "it is the number of microbatches of the window")
+    check_count("B·G", B * G, "every row of the window is made", most=MOST_ROWS)
     check_fraction("unevenness", unevenness, "1 is the largest difference between the rows")
     check_count("vocab_size", vocab_size, "token 0 is the padding", least=2)
     check_count("seed", seed, "it seeds a random number generator", least=0)

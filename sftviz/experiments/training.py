@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from sftviz.log_probs import get_response_log_probs
 from sftviz.step import sft_microbatch_train_step
 from sftviz.tokens import TokenBatch, Turn, build_token_batch
-from sftviz.validate import check_constant, check_count, check_positive
+from sftviz.validate import MOST_ROWS, check_constant, check_count, check_positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ def visiting_order(num_rows: int, number: int, window_size: int, seed: int) -> T
     Args:
         num_rows: of the data, which is shuffled once an epoch.
         number: of the window, counted from 1.
-        window_size: B·G, the rows of a window.
+        window_size: B·G, the rows of a window; at most 2²⁰.
         seed: at least 0.
 
     Raises:
@@ -189,7 +189,8 @@ def visiting_order(num_rows: int, number: int, window_size: int, seed: int) -> T
     """
     check_count("num_rows", num_rows, "it is the number of rows of the data")
     check_count("number", number, "windows are counted from 1")
-    check_count("window_size", window_size, "it is the number of rows of a window")
+    reason = "it is the number of rows of a window"
+    check_count("window_size", window_size, reason, most=MOST_ROWS)
     check_count("seed", seed, "it seeds a random number generator", least=0)
     first = (number - 1) * window_size  # the window's first row, counted over all epochs
     shuffled = []
