@@ -176,10 +176,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _join(argv: list[str]) -> list[str]:
-    """Join an option to rows that begin with a minus, which would pass for an option."""
+    """Join an option to numbers that begin with a minus, which would pass for an option."""
     joined: list[str] = []
     for word in argv:
-        if joined and joined[-1] == "--log-probs":
+        if joined and joined[-1] in ("--log-probs", "--mask", "--normalize-constant"):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

@@ -188,6 +188,11 @@ class Trap:
             ["--normalize-constant", "nan"],
             "normalize_constant must be a finite number above 0, got",
         ),
+        (
+            ["--normalize-constant", "-1e3"],
+            "normalize_constant must be a finite number above 0, got -1000.0: it divides",
+        ),
+        (["--mask", "-.5,3"], "response_mask has shape (1, 2) but policy_log_probs has shape (2"),
         (["--mask", "1 2; 1 1"], "response_mask has shape (2, 2) but policy_log_probs has shape"),
         (["--mask", "2 0 1 1; 1 1 1 1"], "response_mask must contain only 0 and 1, got 2 at row 1"),
         (["--mask", "1 0.9999999999"], "response_mask has shape (1, 2) but policy_log_probs has"),

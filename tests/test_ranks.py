@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from sftviz.experiments import run_ranks
+from sftviz.experiments import rank_process, run_ranks
 from sftviz.rules import RANK_SCALINGS
 
 pytestmark = pytest.mark.skipif(
@@ -96,6 +96,23 @@ def test_fewer_than_two_ranks_are_refused(ranks, error, came):
     with pytest.raises(error) as refused:
         run_ranks(ranks)
     assert str(refused.value) == f"ranks must be an int of at least 2, got {came}: {NO_OTHER}"
+
+
+def test_more_ranks_than_a_machine_can_run_are_refused_before_any_is_started():
+    with pytest.raises(ValueError) as refused:
+        run_ranks(65, timeout=1e-9)
+    assert str(refused.value) == ("ranks must be at most 64, got 65: each is a process of its own.")
+
+
+def test_an_interrupt_of_the_program_is_quiet(monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.multiprocessing.spawn", interrupt)
+    monkeypatch.setattr(sys, "argv", ["rank_process", "--ranks", "64"])
+    with pytest.raises(SystemExit) as end:
+        rank_process.main()
+    assert end.value.code == 130 and capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])

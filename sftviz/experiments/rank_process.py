@@ -26,13 +26,12 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from sftviz.experiments.dates import CONTEXT_LENGTH, PAD, Pair, conversation, date_pairs
-from sftviz.experiments.ranks import NEEDS_TWO_RANKS, RankedRule, RankReport
+from sftviz.experiments.ranks import RankedRule, RankReport, check_ranks
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.log_probs import get_response_log_probs
 from sftviz.rules import RANK_SCALINGS, Counts, Gradient, cosine, distance, ratio
 from sftviz.step import sft_microbatch_train_step
 from sftviz.tokens import TokenBatch, build_token_batch
-from sftviz.validate import check_count
 
 B, G = 3, 4  # different, so that ÷ G² differs from the mean
 _TIMEOUT = timedelta(seconds=60)  # how long one rank waits for another
@@ -50,14 +49,17 @@ def main() -> None:
     under_torchrun = {"TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"} <= {*os.environ}
     ranks = int(os.environ["WORLD_SIZE"]) if under_torchrun else asked
     try:
-        check_count("ranks", ranks, NEEDS_TWO_RANKS, least=2)
+        check_ranks(ranks)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
     if under_torchrun:
         _run_rank(int(os.environ["RANK"]), ranks, None)
     with tempfile.TemporaryDirectory() as folder:
         # The ranks find each other by a file: a port could be in use already.
-        torch.multiprocessing.spawn(_run_rank, args=(ranks, f"{folder}/ranks"), nprocs=ranks)
+        try:
+            torch.multiprocessing.spawn(_run_rank, args=(ranks, f"{folder}/ranks"), nprocs=ranks)
+        except KeyboardInterrupt:
+            parser.exit(130)  # 128 + SIGINT, as shells count
 
 
 def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sftviz.rules import Per
 from sftviz.validate import check_count, check_positive
 
-NEEDS_TWO_RANKS = "one rank has no other to average with"
+MOST_RANKS = 64  # each is a process that loads torch, in about a quarter of a gigabyte
 _LONGEST_TIMEOUT = 1e6  # seconds; the operating system's timers end at 24 days
 
 
@@ -41,6 +41,15 @@ class RankReport:
     rank_difference: float  # the largest between the gradients of two ranks, under any rule
 
 
+def check_ranks(ranks: object) -> None:
+    """Check that a value is a number of ranks that can be compared and can be started."""
+    check_count("ranks", ranks, "one rank has no other to average with", least=2)
+    if ranks > MOST_RANKS:
+        raise ValueError(
+            f"ranks must be at most {MOST_RANKS}, got {ranks}: each is a process of its own."
+        )
+
+
 def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
     """Run every rule of `RANK_SCALINGS` on several ranks, each a process on this machine.
 
@@ -48,7 +57,7 @@ def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
     an error, a timeout or an interrupt.
 
     Args:
-        ranks: W, at least 2.
+        ranks: W, from 2 to 64.
         timeout: in seconds, above 0.
 
     Raises:
@@ -60,7 +69,7 @@ def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
         >>> [f"{rule.ratio:.3f} of the mean per {rule.per}" for rule in run_ranks(2).rules[:2]]
         ['0.750 of the mean per sequence', '1.000 of the mean per sequence']
     """
-    check_count("ranks", ranks, NEEDS_TWO_RANKS, least=2)
+    check_ranks(ranks)
     check_positive("timeout", timeout, "it is the number of seconds to wait for the processes")
     # Without torchrun's variables: torchrun may have started this process too.
     kept = {name: os.environ[name] for name in os.environ if not name.startswith("TORCHELASTIC_")}
