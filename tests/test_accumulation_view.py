@@ -1,13 +1,15 @@
 import re
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
 from sftviz.accumulation import accumulate
 from sftviz.drawing.formatting import number
+from sftviz.drawing.scene import Cell
 from sftviz.experiments.bigram import BigramModel, make_window
-from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS
-from sftviz.views.accumulation import accumulation_flow, scaling_table
+from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, Scaling
+from sftviz.views.accumulation import accumulation_flow, readings, scaling_table
 
 
 @pytest.fixture
@@ -97,3 +99,80 @@ def test_the_table_has_a_line_a_rule():
     assert ratios[:5] == ["12", "3", "0.75", "1", "1"]  # B·G, B, B/G, 1, 1
     assert ratios[6] == "0.25"
     assert "÷ averaged averages" in table.text and "cosine 1" in table.alt
+
+
+def changed(before, after):
+    """The keys whose values light up in a page that shows one drawing after another."""
+    texts = [
+        {
+            (x, y, shape.key): shape.text
+            for x, y, shape in drawing.page.marks
+            if isinstance(shape, Cell)
+        }
+        for drawing in (before, after)
+    ]
+    return {
+        place[2]
+        for place, text in texts[1].items()
+        if place[2] and place in texts[0] and texts[0][place] != text
+    }
+
+
+def test_stepping_lights_up_what_was_added_to_and_no_zero(trace):
+    for reached, batch in enumerate(make_window(B=2, G=3, vocab_size=4), start=1):
+        before, after = (accumulation_flow(trace, moment) for moment in (reached - 1, reached))
+        read = set(batch.input_ids[batch.response_mask].tolist())  # their rows have a gradient
+        lit = {key for key in changed(before, after) if key.startswith("grad_")}
+        assert lit == {f"grad_{reached}[{row},{column}]" for row in read for column in range(4)}
+    assert len(read) < 4
+
+
+def test_the_readings_stand_at_the_end_however_large_G_is(trace):
+    assert readings(trace, 3)["ratio"].text == "…"
+    assert readings(trace)["ratio"].text == readings(trace, 4)["ratio"].text == "0.6667"
+
+
+def test_rows_with_a_gradient_are_shown_first():
+    window = make_window(B=1, G=2, vocab_size=50, lengths=[2, 2])
+    trace = accumulate(BigramModel(vocab_size=50), window, "G")
+    rows = trace.full_batch_grad["table"].any(1).nonzero().flatten().tolist()
+    drawing = accumulation_flow(trace)
+    shown = [row for row in rows if f"full_batch_grad[{row},0]" in drawing.keys]
+    assert rows[0] > 0 and len(shown) >= 3
+    assert "column 50" in drawing.text and " more" in drawing.text
+
+
+class Shift(torch.nn.Module):
+    """A bigram model whose only parameter is not a matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(4))
+
+    def forward(self, input_ids):
+        return self.bias.expand(*input_ids.shape, 4)
+
+
+def test_a_model_without_a_matrix_is_drawn_too():
+    drawing = accumulation_flow(accumulate(Shift(), make_window(B=2, G=2, vocab_size=4), "G"))
+    assert "grad_1[0,3]" in drawing.keys and "grad_1[1,0]" not in drawing.keys
+
+
+def test_a_rules_name_is_no_markup():
+    name = "\x1b[31m<b>$x^2$\n\u202e" + "long " * 9
+    rule = Scaling(name, "a rule", lambda n: 3)
+    trace = accumulate(BigramModel(vocab_size=4), make_window(B=2, G=2, vocab_size=4), rule)
+    for drawing in (scaling_table([trace]), accumulation_flow(trace)):
+        ElementTree.fromstring(drawing.svg)
+        assert "<b>" not in drawing.svg
+        for text in (drawing.text, drawing.alt):
+            assert not set("\x1b\u202e") & set(text)
+        assert "<b>$x^2$↵" in drawing.alt
+    lines = scaling_table([trace]).text.splitlines()
+    assert len(lines) == 3 and "$x^2$" in lines[1] and len({len(line) for line in lines}) == 1
+
+
+def test_a_table_of_nothing_is_refused():
+    with pytest.raises(ValueError) as refusal:
+        scaling_table([])
+    assert str(refusal.value) == "traces is empty: give at least one trace of `accumulate`."

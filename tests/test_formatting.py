@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from wcwidth import wcswidth
 from wcwidth import width as cells
 
-from sftviz.drawing.formatting import graphemes, number, token_label
+from sftviz.drawing.formatting import (
+    count_of,
+    graphemes,
+    number,
+    relation,
+    rounded,
+    token_label,
+)
 
 
 @pytest.mark.parametrize(
@@ -143,3 +150,15 @@ def test_the_width_asked_for_is_that_of_a_terminal():
     """wcswidth is the C library's older question, answered apart from the one the code asks."""
     for token in ("interpretability", "日本語テキスト", " the", "שבת"):
         assert wcswidth(token_label(token, 5)) <= 5
+
+
+def test_a_relation_is_an_equality_only_to_the_digits_that_are_shown():
+    assert relation(0.46666, "0.4667") == "="
+    assert relation(506.33, "506.2") == "≈"
+    assert relation(math.nan, "nan") == relation(-math.inf, "−inf") == "="
+    assert rounded(2.71828) == 2.718 and rounded(-1.5e-7) == -1.5e-7 and rounded(12345) == 12345
+
+
+def test_a_count_has_its_noun():
+    assert [count_of(n, "token") for n in (0, 1, 2)] == ["0 tokens", "1 token", "2 tokens"]
+    assert count_of(2, "microbatch", "es") == "2 microbatches"

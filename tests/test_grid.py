@@ -23,7 +23,7 @@ from sftviz.views.parts import CELL
         (1, 8, (0,)),
         (6, 4, (0, 1, Gap(3), 5)),
         (1000, 4, (0, 1, Gap(997), 999)),
-        (1000, 3, (0, 1, Gap(998))),
+        (1000, 3, (0, Gap(998), 999)),
         (1000, 2, (0, Gap(999))),
     ],
 )
@@ -194,6 +194,7 @@ def test_a_masked_nan_is_shown_beside_what_counts():
 
 
 def test_rows_without_a_response_token_come_last():
+    assert fit_rows(20, 8, [3, 17]) == (0, Gap(2), 3, 4, Gap(12), 17, 18, 19)
     log_probs, mask = answers(*[(0, 0)] * 30, (5, 9), *[(0, 0)] * 9, (7, 9), S=9)
     shown = places(step_flow(trace_step(log_probs, mask, 3)))
     assert {(30, 5), (40, 7)} <= shown

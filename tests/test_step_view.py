@@ -21,6 +21,7 @@ from sftviz import (
     trace_step,
 )
 from sftviz.drawing.scene import Cell, Frame, Text
+from sftviz.validate import above_zero
 from sftviz.views.step import TOKEN_FIELDS
 
 WIDE = """
@@ -521,6 +522,31 @@ def test_no_view_displays():
     assert not re.search(
         r"\b(display|print)\(", re.sub(r">>>.*", "", inspect.getsource(sftviz.views.step))
     )
+
+
+@pytest.mark.parametrize("width", [48, 112])
+def test_log_probs_above_0_are_named_in_the_picture_and_in_its_sentence(width):
+    log_probs = rows_of([-0.5, 0.25, -1.0], [0.5, -0.5, -2.0])
+    drawing = step_flow(trace_step(log_probs, torch.ones(2, 3), 5), width=width)
+    sentence = above_zero(log_probs)
+    assert sentence.startswith("2 log-probs are above 0 (the first: row 1, token 2)")
+    assert drawing.alt.endswith(f" at every token. {sentence}")
+    shown = re.sub(r"[ │\n]+", " ", drawing.text)
+    assert sentence in shown and drawing.scene.width <= width
+    assert "above 0" not in step_flow(trace_step(-log_probs.abs(), torch.ones(2, 3), 5)).text
+
+
+def test_a_number_of_lines_or_of_steps_that_is_none_is_refused(worked):
+    for call, message in (
+        (
+            lambda: token_table(worked, max_tokens=0),
+            "max_tokens must be an int of at least 1, got 0: it is a number of lines.",
+        ),
+        (lambda: gradient_table(worked, steps=()), "steps is empty: give at least one G."),
+    ):
+        with pytest.raises(ValueError) as refusal:
+            call()
+        assert str(refusal.value) == message
 
 
 # ---------------------------------------------------------------- what is refused

@@ -1,3 +1,6 @@
+import re
+
+import pytest
 import torch
 
 from sftviz.tokens import TokenBatch, build_token_batch
@@ -45,3 +48,68 @@ def test_a_large_batch_is_elided_to_the_width():
     assert max(map(len, drawing.text.splitlines())) <= 80
     assert "65535" in drawing.text  # the last token read
     assert "32768 of 65536 labels" in drawing.alt
+
+
+def batch_of(labels, mask, input_ids=None):
+    labels = torch.tensor([labels])
+    return TokenBatch(
+        labels if input_ids is None else torch.tensor([input_ids]), labels, torch.tensor([mask])
+    )
+
+
+@pytest.mark.parametrize("vocabulary", [("a", "b", "c", "d"), None])
+def test_a_label_that_is_not_scored_says_so(vocabulary):
+    """−100 would be the fourth word from the end, or an IndexError."""
+    batch = batch_of([-100, -4, 3, -100], [False, False, True, False], [1, 2, 0, 3])
+    cells = framed(shift_view(batch, vocabulary).text.splitlines()[2])
+    word = "d" if vocabulary else "3"
+    assert cells == ["not scored", "not scored", word, "not scored"]
+
+
+def framed(line):
+    return re.findall(r"[░[] *([^]░]+?)[]░]", line)
+
+
+def test_an_id_that_is_not_in_the_vocabulary_is_shown_as_a_number():
+    batch = batch_of([-100, 9, 9], [True, True, False], [-1, 2, 7])
+    lines = shift_view(batch, ("a", "b", "c")).text.splitlines()
+    assert lines[1].split()[2:-1] == ["−1", "c", "7"]
+    assert framed(lines[2]) == ["−100", "9", "not scored"]
+
+
+def test_a_long_id_has_room_in_its_cell():
+    drawing = shift_view(batch_of([2**62, 1], [True, True]))
+    assert f"[ {2**62}]" in drawing.text or f"[{2**62}]" in drawing.text
+    assert {len(line) for line in drawing.text.splitlines()} == {drawing.scene.width}
+
+
+def test_of_a_long_batch_the_border_of_each_response_is_shown():
+    mask = torch.zeros(20, 300, dtype=torch.bool)
+    mask[3, 200:] = mask[17, 250:] = True
+    ids = torch.arange(20 * 300).reshape(20, 300)
+    drawing = shift_view(TokenBatch(ids, ids + 1, mask), width=112)
+    assert {"labels[3,199]", "labels[3,200]", "labels[17,250]"} <= set(drawing.keys)
+    assert "token 201" in drawing.text and "more" in drawing.text
+    assert drawing.scene.width <= 112
+
+
+def test_the_sentence_counts_in_singular_and_plural():
+    one = TokenBatch(*(torch.ones(1, 1, dtype=torch.int64),) * 2, torch.ones(1, 1).bool())
+    assert shift_view(one).alt.startswith("1 row of 1 token: ")
+
+
+@pytest.mark.parametrize(
+    ("width", "kind", "message"),
+    [
+        (47, ValueError, "width must be at least 48 cells, got 47: a formula needs that many."),
+        (
+            *(80.5, TypeError),
+            "width must be an int of at least 1, got float 80.5: "
+            "it is a number of character cells.",
+        ),
+    ],
+)
+def test_a_width_that_is_no_width_is_refused(width, kind, message):
+    with pytest.raises(kind) as refusal:
+        shift_view(build_token_batch(CONVERSATIONS, pad_id=0), width=width)
+    assert str(refusal.value) == message

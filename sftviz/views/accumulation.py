@@ -13,7 +13,7 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number, relation, rounded, token_label
 from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
 from sftviz.rules import Gradient, Scaling
-from sftviz.views.grid import Columns, Places, fit_columns, fit_rows, grid
+from sftviz.views.grid import MAX_ROWS, Columns, Places, fit_columns, fit_rows, grid
 from sftviz.views.parts import (
     CELL,
     FRAME,
@@ -30,7 +30,7 @@ from sftviz.views.parts import (
 from sftviz.views.stages import Term
 
 _BODY = 66  # cells, for the longest line with its result
-_MOST = 6  # rows and columns of a parameter
+_MOST = 6  # columns of a parameter
 _NAME = 24  # cells, at most, for the name of a rule
 
 
@@ -164,7 +164,7 @@ class _Page:
         rows, columns = (has_grad.any(dim).nonzero().flatten().tolist() for dim in (1, 0))
         width = min(self.width, _MOST * (CELL + 1))
         return (
-            fit_rows(len(grad), _MOST, rows[:_MOST]),
+            fit_rows(len(grad), around=rows[:MAX_ROWS]),
             fit_columns(grad.shape[1], width, around=columns[:_MOST]),
         )
 

@@ -93,8 +93,8 @@ def fit_columns(
 
 
 def fit_rows(count: int, most: int = MAX_ROWS, around: Sequence[int] = (0,)) -> Places:
-    """Choose rows: all, or those around given ones, on at most `most` lines."""
-    return elide(count, most, around)
+    """Choose rows: all, or given ones and others, on at most `most` lines."""
+    return elide(count, most, around, beside=())
 
 
 def elide(
@@ -104,11 +104,12 @@ def elide(
     size: int = 1,
     gap: int = 1,
     among: Collection[int] | None = None,
+    beside: Sequence[int] = (-1, 1),
 ) -> Places:
     """Choose indices: all if there is room for them, else those around given ones.
 
-    The most important indices that fit are shown: of each given one the index before it, itself and
-    the one after it, and the first and the last of all; then further ones to the right.
+    The most important indices that fit are shown: the given ones with those beside them, and the
+    first and the last of all; then further ones to the right.
 
     Args:
         count: the number of indices.
@@ -117,6 +118,7 @@ def elide(
         size: the room that an index takes.
         gap: the room that a gap takes.
         among: the indices to choose from. None: all.
+        beside: what belongs to a given index: by default the index before it and the one after it.
 
     >>> elide(100, 7, around=[50])
     (0, Gap(count=48), 49, 50, 51, Gap(count=47), 99)
@@ -127,7 +129,7 @@ def elide(
     around = [index for index in around if 0 <= index < count][:most] or [0]
     chosen: set[int] = set()
     taken = gap  # all are in one gap
-    for index in _by_importance(count, around, most):
+    for index in _by_importance(count, around, most, (0, *beside)):
         if index in chosen or not (among is None or index in among):
             continue
         is_before_gap = index + 1 not in chosen and index < count - 1
@@ -141,13 +143,14 @@ def elide(
     return _with_gaps(sorted(chosen), count, least=gap // size)
 
 
-def _by_importance(count: int, around: Sequence[int], most: int) -> Iterator[int]:
-    first, *others = around
+def _by_importance(
+    count: int, around: Sequence[int], most: int, group: Sequence[int]
+) -> Iterator[int]:
+    given = [index + by for index in around for by in group]
     order = chain(
-        (first, first - 1, first + 1, count - 1, 0),
-        (index + by for index in others for by in (0, -1, 1)),
-        (index + by for by in range(2, most) for index in around),
-        (index - by for by in range(2, most) for index in around),
+        (*given[:3], count - 1, 0, *given[3:]),
+        (index + by for by in range(1, most) for index in around),
+        (index - by for by in range(1, most) for index in around),
     )
     return (index for index in order if 0 <= index < count)
 

@@ -73,8 +73,8 @@ class _Description:
 
 
 def _squared(G: int) -> str:
-    text = number(float(G * G))
-    return f"in all ÷ G² {'=' if rounded(G * G) == G * G else '≈'} ÷ {text}"
+    written = number(float(G * G))
+    return f"in all ÷ G² {'=' if rounded(float(G * G)) == G * G else '≈'} ÷ {written}"
 
 
 def _elsewhere(trace: StepTrace) -> str:

@@ -365,14 +365,14 @@ def _stage(token_grids: _TokenGrids, stage: Stage, terms: tuple[Term, ...], body
 def _sum_terms(stage: Stage) -> tuple[Term, ...]:
     """The substitution, indented so that its `=` or its values are below those of the code."""
     name, _, rest = "".join(term.text for term in stage.code[-1]).partition(" ")
-    sign = Term(f" {stage.sign} ")
+    sign = f" {stage.sign} "
     if rest.startswith("= "):
-        lead = (Term(" " * len(name)), sign)
+        lead = (Term(" " * len(name) + sign),)
     elif name == "return":
         lead = (Term(" " * len("return ")),)
     else:  # the code contains no formula
         lead = (Term(stage.quantity, stage.quantity), Term(" = "))
-        lead += (*stage.formula, sign) if _has_numbers(stage) else ()
+        lead += (*stage.formula, Term(sign)) if _has_numbers(stage) else ()
     return (*lead, *stage.substitution)
 
 
