@@ -216,10 +216,9 @@ function createPicture(model, el, signal) {
     template.innerHTML = `<svg>${markup}`;
     const next = /** @type {Element} */ (template.content.querySelector("g"));
     const isSameKey = keyOf(next) !== "" && keyOf(next) === keyOf(group);
-    const texts = [next.textContent, group.textContent];
-    const isKnown = !texts.some((text) => text === "" || text === "…"); // as later moments have
-    const isNew = isSameKey && isKnown && texts[0] !== texts[1];
-    next.classList.toggle("lit", isNew && !REDUCED_MOTION.matches);
+    const isNew = isSameKey && next.textContent !== group.textContent;
+    const isValue = !["", "…"].includes(next.textContent ?? ""); // which stand for one to come
+    next.classList.toggle("lit", isNew && isValue && !REDUCED_MOTION.matches);
     group.replaceWith(next);
   }
 
