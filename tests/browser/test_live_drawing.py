@@ -184,14 +184,15 @@ def test_the_picture_is_one_tab_stop_whatever_is_selected_and_drawn(put):
         assert stops.count() == 1
     for cell in live.cell("scaled_loss").all():
         cell.focus()
-        expect(cell).to_have_attribute("tabindex", "0")
-        assert stops.count() == 1
         live.explorer.unevenness = 1 - live.explorer.unevenness
         live.push()
-        expect(live.place.get_by_role("group")).to_have_attribute(
-            "aria-label", live.explorer.live.alt
-        )
+        alt = live.explorer.live.alt
+        expect(live.place.get_by_role("group")).to_have_attribute("aria-label", alt)
+        expect(cell).to_be_focused()
+        expect(cell).to_have_attribute("tabindex", "0")
         assert stops.count() == 1
+    live.page.keyboard.press("ArrowDown")  # from the second one
+    expect(live.cell("grad_2[0,3]")).to_be_focused()
 
 
 def test_arrows_home_and_end_go_from_cell_to_cell_by_position(live):
