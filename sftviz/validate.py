@@ -322,6 +322,11 @@ def check_tokens(tokens: object, shape: tuple[int, int]) -> None:
 
 def check_vocabulary(vocabulary: Sequence[str] | None, V: int) -> None:
     """Check that a vocabulary is None, or V strings."""
+    if vocabulary is not None and not isinstance(vocabulary, Sequence):
+        raise TypeError(
+            f"vocabulary must be a list of strings, got {type(vocabulary).__name__}: "
+            "the place of a string in it is its id."
+        )
     if invalid := [word for word in vocabulary or () if not isinstance(word, str)]:
         raise TypeError(
             f"vocabulary must be strings, got {type(invalid[0]).__name__} {brief(invalid[0])}: "

@@ -189,6 +189,8 @@ NOT_A_STATE = {
         {"labels": LABELS - 100},
         {"vocabulary": 0},
         {"vocabulary": iter("abcde")},
+        {"vocabulary": set("abcde")},
+        {"vocabulary": dict.fromkeys("abcde")},
     ],
     AccumulationExplorer: [
         {"scaling": None},
@@ -227,7 +229,6 @@ def test_whatever_was_refused_the_explorer_works_on(kind, changes):
     "kind, changes",
     [
         (StepExplorer, {"policy_log_probs": LOG_PROBS.half()}),
-        (StepExplorer, {"response_mask": torch.ones(2, 4).to(torch.float8_e4m3fn)}),
         (StepExplorer, {"gradient_accumulation_steps": 2**60}),
         (AccumulationExplorer, {"scaling": SCALINGS[3]}),
         (AccumulationExplorer, {"G": 1}),

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 import traitlets
@@ -116,6 +117,10 @@ def test_a_vocabulary_is_of_strings_one_for_each_entry():
     explorer = LogitsExplorer()
     with pytest.raises(traitlets.TraitError, match="vocabulary must be strings, got int 0"):
         explorer.vocabulary = [0, 1, 2, 3, 4]
+    for words in (set("abcde"), dict.fromkeys("abcde"), np.array(list("abcde"))):
+        kind = type(words).__name__
+        with pytest.raises(traitlets.TraitError, match=f"must be a list of strings, got {kind}: "):
+            explorer.vocabulary = words
     with pytest.raises(traitlets.TraitError, match="vocabulary has 2 strings but the last"):
         explorer.vocabulary = ["a", "b"]
     explorer.gradient_accumulation_steps = 3

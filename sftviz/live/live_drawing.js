@@ -150,7 +150,7 @@ function createPicture(model, el, signal) {
   /** @type {HTMLElement[]} */
   const [alert, message, details, , trace, element, status] = Array.from(el.querySelectorAll("*"));
 
-  let current = ""; // key of the only cell in the tab order
+  let current = ""; // key of the only cell in the tab order; another may have the same key
   let hovered = ""; // key under the pointer
   let announced = model.get("alt");
   let timer = 0;
@@ -204,7 +204,7 @@ function createPicture(model, el, signal) {
     const isChecked = model.get("values")[key] === 1;
     cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
     cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
-    cell.setAttribute("tabindex", "-1");
+    if (!cell.hasAttribute("tabindex")) cell.setAttribute("tabindex", "-1");
     if (action) cell.setAttribute("data-action", action);
     if (action === "toggle") cell.setAttribute("aria-checked", String(isChecked));
     if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
@@ -216,10 +216,10 @@ function createPicture(model, el, signal) {
     template.innerHTML = `<svg>${markup}`;
     const next = /** @type {Element} */ (template.content.querySelector("g"));
     const isSameKey = keyOf(next) !== "" && keyOf(next) === keyOf(group);
-    const texts = [next.textContent, group.textContent];
-    const isKnown = !texts.some((text) => text === "" || text === "…"); // as later moments have
-    const isNew = isSameKey && isKnown && texts[0] !== texts[1];
-    next.classList.toggle("lit", isNew && !REDUCED_MOTION.matches);
+    const isNew = isSameKey && next.textContent !== group.textContent;
+    const isValue = !["", "…"].includes(next.textContent ?? ""); // which stand for one to come
+    next.classList.toggle("lit", isNew && isValue && !REDUCED_MOTION.matches);
+    if (isSameKey && group.matches("[tabindex='0']")) next.setAttribute("tabindex", "0");
     group.replaceWith(next);
   }
 
@@ -236,8 +236,8 @@ function createPicture(model, el, signal) {
     if (!cellOf(current))
       current = keyOf(cells().find((cell) => actionOf(model, keyOf(cell))) ?? cells()[0]);
     all(`${CELL}:not([role])`).forEach(describe);
-    const cell = cellOf(current);
-    if (!all("[tabindex='0']").length) cell?.setAttribute("tabindex", "0");
+    const cell = all("[tabindex='0']")[0] ?? cellOf(current);
+    cell?.setAttribute("tabindex", "0");
     if (hadFocus) cell?.focus({ preventScroll: true });
     markLinked();
     element.setAttribute("aria-label", model.get("alt"));
@@ -284,7 +284,7 @@ function listenToInput(model, { element, cells, select, current }, edits) {
       const box = rect.getBBox(); // without the stroke, which is wider with focus
       return { cell, right: box.x + box.width, top: box.y };
     });
-    const from = places.find(({ cell }) => keyOf(cell) === current());
+    const from = places.find(({ cell }) => cell.matches("[tabindex='0']"));
     if (!from) return;
     const ahead = places
       .map(({ cell, right, top }) => ({ cell, across: right - from.right, down: top - from.top }))
