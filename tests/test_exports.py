@@ -86,8 +86,9 @@ def test_a_notebook_that_papermill_has_run_can_be_exported(folder):
     assert pictures(page.read_text("utf-8")) == list(ALTS)
 
 
-def test_code_is_exported_as_a_python_file(folder):
-    file = export(folder / "new.ipynb", "--to", "script")
+@pytest.mark.parametrize("settings", [[], ["--config", CONFIG]], ids=["without", "with"])
+def test_code_is_exported_as_a_python_file(folder, settings):
+    file = export(folder / "run.ipynb", *settings, "--to", "script")
     assert file.suffix == ".py" and SOURCES[1] in file.read_text("utf-8")
 
 
