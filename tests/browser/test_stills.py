@@ -107,6 +107,16 @@ def test_what_jupyterlab_saves_and_exports_has_the_picture_of_an_explorer(lab, n
         assert image.evaluate("image => image.naturalWidth") > 300
 
 
+@SYSTEMS
+def test_stills_follow_a_page_of_the_web_site(page, system):
+    drawing = key_formula(WORKED_EXAMPLE.trace())._repr_html_()
+    page.emulate_media(color_scheme=system)
+    for mode in ("light", "dark"):
+        theme = f":root {{ color-scheme: {mode} }} img {{ filter: brightness(.8) }}"  # pydata's
+        page.set_content(f"<style>{theme}</style>{drawing * 2}")
+        assert grounds(page) == ground(mode)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @SYSTEMS
 def test_stills_follow_an_exported_page(page, stored, theme, system):
