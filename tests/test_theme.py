@@ -83,3 +83,13 @@ def test_a_live_colour_follows_the_front_end_and_falls_back_to_ours():
         r"var\(--jp-[\w-]+,light-dark\(#\w{6},#\w{6}\)\)", paint("card", "live").fill
     )
     assert paint("ink", "live").fill == "none"
+
+
+def test_a_light_colour_stands_for_one_dark_colour():
+    """So a chart, whose colours are literal, can be turned into a dark one. Badges are in none."""
+    dark = {}
+    for tone in TONES.keys() - {"badge", "lit"}:
+        light = vars(paint(tone, "light"))
+        for part, colour in light.items():
+            dark.setdefault(colour, set()).add(getattr(paint(tone, "dark"), part))
+    assert {colour: found for colour, found in dark.items() if len(found) > 1} == {}
