@@ -86,8 +86,9 @@ def test_a_notebook_that_papermill_has_run_can_be_exported(folder):
     assert pictures(page.read_text("utf-8")) == list(ALTS)
 
 
-def test_code_is_exported_as_a_python_file(folder):
-    file = export(folder / "new.ipynb", "--to", "script")
+@pytest.mark.parametrize("settings", [[], ["--config", CONFIG]], ids=["without", "with"])
+def test_code_is_exported_as_a_python_file(folder, settings):
+    file = export(folder / "run.ipynb", *settings, "--to", "script")
     assert file.suffix == ".py" and SOURCES[1] in file.read_text("utf-8")
 
 
@@ -97,3 +98,9 @@ def test_the_code_of_a_check_is_not_exported(tmp_path, tag):
     write(v4.new_notebook(cells=[cell], metadata=METADATA), tmp_path / "check.ipynb")
     page = export(tmp_path / "check.ipynb", "--config", CONFIG, "--to", "html")
     assert "assert" not in page.read_text("utf-8")
+
+
+def test_of_the_metadata_an_export_leaves_out_only_the_state_of_widgets(folder):
+    page = export(folder / "run.ipynb", "--config", CONFIG, "--to", "notebook")
+    before, after = read(folder / "run.ipynb", 4).metadata, read(page, 4).metadata
+    assert after == {name: value for name, value in before.items() if name != "widgets"}

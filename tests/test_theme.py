@@ -84,3 +84,13 @@ def test_a_live_colour_is_one_of_ours_in_light_and_in_dark():
             pair = getattr(light, part), getattr(dark, part)
             wanted = "none" if pair == ("none", "none") else f"light-dark({pair[0]},{pair[1]})"
             assert getattr(paint(tone, "live"), part) == wanted
+
+
+def test_a_light_colour_stands_for_one_dark_colour():
+    """So a chart, whose colours are literal, can be turned into a dark one. Badges are in none."""
+    dark = {}
+    for tone in TONES.keys() - {"badge", "lit"}:
+        light = vars(paint(tone, "light"))
+        for part, colour in light.items():
+            dark.setdefault(colour, set()).add(getattr(paint(tone, "dark"), part))
+    assert {colour: found for colour, found in dark.items() if len(found) > 1} == {}

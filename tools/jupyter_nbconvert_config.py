@@ -10,6 +10,9 @@ c = get_config()  # noqa: F821 (Jupyter runs this file with that name defined)
 # that do nothing, and it leaves out the pictures. What is said of cells is kept: slides need it.
 c.ClearMetadataPreprocessor.enabled = True
 c.ClearMetadataPreprocessor.clear_cell_metadata = False
+c.ClearMetadataPreprocessor.preserve_nb_metadata_mask = {
+    *("kernelspec", "language_info", "title", "authors"),
+}
 # What is there for the tests of the course alone.
 c.TagRemovePreprocessor.enabled = True
 c.TagRemovePreprocessor.remove_input_tags = {"remove-input", "hide-input"}

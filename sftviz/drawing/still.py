@@ -18,6 +18,7 @@ from sftviz.drawing.theme import TONES, paint
 # `#111`, or if there is no such variable, the value is invalid, and that of the page is inherited.
 _IF_LIGHT = "color-scheme:light var(--jp-layout-color0)"
 _IF_DARK = "color-scheme:dark var(--jp-inverse-layout-color0)"
+_NO_FILTER = "filter:none"  # the theme of the web site dims images in the dark
 _SMALLEST = 0.7  # of the full size: letters of 13 px become 9 px; below that the reader scrolls
 
 # What was black by default is meant as ink. A badge is ink and card with their colours exchanged.
@@ -32,10 +33,10 @@ _DARK = {"#000000": paint("ink", "dark").ink} | {
 def image(alt: str, svg: str, width: float, kind: str = "drawing") -> str:
     """An SVG document of some width in px as HTML, with a sentence that describes it."""
     data = base64.b64encode(svg.encode()).decode()
+    style = f"min-width:{_SMALLEST * width:.0f}px;{_IF_DARK};{_NO_FILTER}"
     return (
         f'<div class="sftviz-{kind}" style="overflow-x:auto;{_IF_LIGHT}">'
-        f'<img alt="{escape(alt)}" style="min-width:{_SMALLEST * width:.0f}px;{_IF_DARK}" '
-        f'src="data:image/svg+xml;base64,{data}"></div>'
+        f'<img alt="{escape(alt)}" style="{style}" src="data:image/svg+xml;base64,{data}"></div>'
     )
 
 

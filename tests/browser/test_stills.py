@@ -3,13 +3,16 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from nbconvert.exporters import WebPDFExporter
 from nbformat import read, v4, write
 from PIL import Image
 from playwright.sync_api import Locator, Page
 
-from sftviz import WORKED_EXAMPLE, key_formula
+from sftviz import WORKED_EXAMPLE, key_formula, step_flow
+from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.theme import paint
 from sftviz.experiments.training import Window
 from sftviz.views.charts import loss_curves
@@ -24,15 +27,17 @@ SYSTEMS = pytest.mark.parametrize("system", ["light", "dark"])
 @pytest.fixture
 def stored(tmp_path):
     """A notebook with a drawing and a chart among its outputs, as it is stored."""
+    return store(tmp_path, key_formula(WORKED_EXAMPLE.trace()))
+
+
+def store(folder: Path, drawing: Drawing) -> Path:
     chart = loss_curves([Window(1, 36.0, 2.5, 11, 8.0), Window(2, 30.0, 2.0, 11, 7.0)])
     notebook = book("drawing", "chart")
-    stills = key_formula(WORKED_EXAMPLE.trace()), chart
-    for cell, still in zip(notebook.cells, stills, strict=True):
+    for cell, still in zip(notebook.cells, (drawing, chart), strict=True):
         cell.execution_count = 1
         cell.outputs = [v4.new_output("display_data", still._repr_mimebundle_())]
-    path = tmp_path / "stills.ipynb"
-    write(notebook, path)
-    return path
+    write(notebook, folder / "stills.ipynb")
+    return folder / "stills.ipynb"
 
 
 def pixels(image: Locator) -> Image.Image:
@@ -102,6 +107,16 @@ def test_what_jupyterlab_saves_and_exports_has_the_picture_of_an_explorer(lab, n
         assert image.evaluate("image => image.naturalWidth") > 300
 
 
+@SYSTEMS
+def test_stills_follow_a_page_of_the_web_site(page, system):
+    drawing = key_formula(WORKED_EXAMPLE.trace())._repr_html_()
+    page.emulate_media(color_scheme=system)
+    for mode in ("light", "dark"):
+        theme = f":root {{ color-scheme: {mode} }} img {{ filter: brightness(.8) }}"  # pydata's
+        page.set_content(f"<style>{theme}</style>{drawing * 2}")
+        assert grounds(page) == ground(mode)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @SYSTEMS
 def test_stills_follow_an_exported_page(page, stored, theme, system):
@@ -110,3 +125,18 @@ def test_stills_follow_an_exported_page(page, stored, theme, system):
     page.emulate_media(color_scheme=system)
     page.goto(stored.with_suffix(".html").as_uri())
     assert grounds(page) == ground(theme)
+
+
+def test_a_pdf_of_the_page_has_whole_pictures(page, tmp_path, monkeypatch):
+    # What `--to webpdf` prints: on US letter, in a browser of Playwright's own.
+    monkeypatch.setattr(WebPDFExporter, "run_playwright", lambda _, html: html.encode())
+    path = store(tmp_path, step_flow(WORKED_EXAMPLE.trace()))
+    html, _ = WebPDFExporter().from_filename(str(path))
+    page.set_viewport_size({"width": 816, "height": 1056})
+    page.emulate_media(media="print")
+    page.set_content(html.decode())
+    images = page.locator(STILLS)
+    assert images.count() == 2
+    for image in images.all():
+        assert image.evaluate("image => image.width") > 600
+        assert image.locator("..").evaluate("div => div.scrollWidth <= div.clientWidth")
