@@ -8,6 +8,7 @@ it contains 0 and 1 and nothing else.
 import sys
 from collections.abc import Callable, Sequence
 from reprlib import repr as brief
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ def check_fraction(name: str, value: object, reason: str) -> None:
 
 
 def _check_number(
-    name: str, value: object, wanted: str, reason: str, is_allowed: Callable[[float], bool]
+    name: str, value: Any, wanted: str, reason: str, is_allowed: Callable[[float], bool]
 ) -> None:
     is_number = isinstance(value, int | float) and type(value) is not bool
     # An int may be larger than any float.
@@ -134,7 +135,7 @@ def check_tensor(name: str, value: object) -> None:
         )
 
 
-def check_floating(name: str, value: object, hint: str) -> None:
+def check_floating(name: str, value: Any, hint: str) -> None:
     """Check that a value is a floating point tensor."""
     check_tensor(name, value)
     if not value.is_floating_point():
@@ -181,7 +182,7 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     check_range("labels", labels, (labels < 0) | (labels >= V), reason)
 
 
-def check_tokens(tokens: object, shape: tuple[int, int]) -> None:
+def check_tokens(tokens: Any, shape: Sequence[int]) -> None:
     """Check that tokens are None, or one string per log-prob."""
     if tokens is None:
         return
