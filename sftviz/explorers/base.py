@@ -18,8 +18,8 @@ from sftviz.drawing.scene import Column, Row, Text, lower
 from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
-_VIEW = "application/vnd.jupyter.widget-view+json"
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
+_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Field(traitlets.TraitType):
