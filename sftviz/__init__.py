@@ -11,6 +11,7 @@ The modules beside this file are the subject: the step and what it works on. May
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from sftviz.accumulation import AccumulationTrace, MicrobatchRecord, accumulate, full_batch_gradient
 from sftviz.drawing.drawing import Drawing
@@ -27,6 +28,11 @@ from sftviz.views.logits import logits_flow
 from sftviz.views.stages import Stage, explain_step
 from sftviz.views.step import gradient_formula, gradient_table, key_formula, step_flow, token_table
 from sftviz.views.tokens import shift_view
+
+if TYPE_CHECKING:  # see _LAZY
+    from sftviz.explorers.accumulation import AccumulationExplorer
+    from sftviz.explorers.logits import LogitsExplorer
+    from sftviz.explorers.step import StepExplorer
 
 __version__ = "0.1.0"
 

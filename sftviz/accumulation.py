@@ -240,15 +240,15 @@ def _copy(
 
 
 def _record(
-    parameters: Mapping[str, nn.Parameter], found: Mapping[str, Tensor] | None = None
+    parameters: Mapping[str, nn.Parameter], found: Mapping[str, Tensor | None] | None = None
 ) -> Gradient:
     """A copy of each parameter's entry in `found`, by default its `.grad`; 0 if there is none."""
     if found is None:
         found = {name: parameter.grad for name, parameter in parameters.items()}
     return {
         name: torch.zeros_like(parameter)
-        if found.get(name) is None
-        else found[name].detach().clone()
+        if (entry := found.get(name)) is None
+        else entry.detach().clone()
         for name, parameter in parameters.items()
     }
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sftviz.rows import log_prob_rows, mask_rows
+from sftviz.rows import Rows, log_prob_rows, mask_rows
 from sftviz.step import StepTrace, trace_step
 from sftviz.validate import Tokens, check_inputs, check_tokens
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class StepInputs:
     """The arguments of one step, and the tokens that the log-probs belong to.
 
@@ -28,23 +28,30 @@ class StepInputs:
     """
 
     policy_log_probs: Tensor  # (B, S)
-    response_mask: Tensor | None = None  # (B, S); None: 1 everywhere
-    gradient_accumulation_steps: int = 1
-    normalize_constant: float = 1.0
-    tokens: Tokens | None = None  # B rows of S strings
+    response_mask: Tensor  # (B, S)
+    gradient_accumulation_steps: int
+    normalize_constant: float
+    tokens: Tokens | None  # B rows of S strings
 
-    def __post_init__(self) -> None:
-        log_probs = log_prob_rows("policy_log_probs", self.policy_log_probs)
-        mask = self.response_mask
-        if mask is None:
-            mask = torch.ones_like(log_probs).bool()
-        mask = mask_rows("response_mask", mask)
+    def __init__(  # what is given; above is what is kept
+        self,
+        policy_log_probs: Rows,
+        response_mask: Rows | None = None,  # None: 1 everywhere
+        gradient_accumulation_steps: int = 1,
+        normalize_constant: float = 1.0,
+        tokens: Tokens | None = None,
+    ) -> None:
+        log_probs = log_prob_rows("policy_log_probs", policy_log_probs)
+        if response_mask is None:
+            response_mask = torch.ones_like(log_probs).bool()
+        mask = mask_rows("response_mask", response_mask)
+        check_inputs(log_probs, mask, gradient_accumulation_steps, normalize_constant)
+        check_tokens(tokens, log_probs.shape)
         object.__setattr__(self, "policy_log_probs", log_probs)
         object.__setattr__(self, "response_mask", mask)
-        check_inputs(log_probs, mask, self.gradient_accumulation_steps, self.normalize_constant)
-        check_tokens(self.tokens, log_probs.shape)
-        if self.tokens is not None:
-            object.__setattr__(self, "tokens", tuple(map(tuple, self.tokens)))
+        object.__setattr__(self, "gradient_accumulation_steps", gradient_accumulation_steps)
+        object.__setattr__(self, "normalize_constant", normalize_constant)
+        object.__setattr__(self, "tokens", None if tokens is None else tuple(map(tuple, tokens)))
 
     def trace(self) -> StepTrace:
         """Run the step on these arguments."""

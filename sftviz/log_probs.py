@@ -106,7 +106,7 @@ def get_response_log_probs(
         _check_extra(name, value, input_ids)
     output = _run(model, input_ids, given)
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    _check_logits(logits, input_ids)
+    logits = _check_logits(logits, input_ids)
     V = logits.shape[-1]
     check_range(
         "labels",
@@ -176,10 +176,9 @@ def _entropy(logits: Tensor) -> Tensor:
     return 0 - (p * log_p.where(p > 0, 0)).sum(-1)
 
 
-def _check_logits(logits: object, input_ids: Tensor) -> None:
-    is_tensor = isinstance(logits, Tensor)
-    if not is_tensor or logits.dtype not in FLOATS:
-        came = logits.dtype if is_tensor else "neither"
+def _check_logits(logits: object, input_ids: Tensor) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.dtype not in FLOATS:
+        came = logits.dtype if isinstance(logits, Tensor) else "neither"
         raise TypeError(
             f"the model must return floating point logits, or an object with .logits, got {came}: "
             "wrap it in a function that does."
@@ -189,3 +188,4 @@ def _check_logits(logits: object, input_ids: Tensor) -> None:
             f"the model returned logits of shape {tuple(logits.shape)} for input_ids of shape "
             f"{tuple(input_ids.shape)}: it must return (B, S, V), one score per vocabulary entry."
         )
+    return logits

@@ -26,7 +26,7 @@ class LogitsTrace:
     logits_grad: Tensor  # (B, S, V)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class LogitsInputs:
     """The arguments of `trace_logits`, and the words that the vocabulary consists of.
 
@@ -39,22 +39,32 @@ class LogitsInputs:
 
     logits: Tensor  # (B, S, V)
     labels: Tensor  # (B, S) int64
-    response_mask: Tensor | None = None  # (B, S); None: 1 everywhere
-    gradient_accumulation_steps: int = 1
-    normalize_constant: float = 1.0
-    vocabulary: Sequence[str] | None = None  # V strings
+    response_mask: Tensor  # (B, S)
+    gradient_accumulation_steps: int
+    normalize_constant: float
+    vocabulary: Sequence[str] | None  # V strings
 
-    def __post_init__(self) -> None:
-        check_logits(self.logits, self.labels)
-        if self.response_mask is None:
-            object.__setattr__(self, "response_mask", torch.ones_like(self.labels))
-        scalars = self.gradient_accumulation_steps, self.normalize_constant
-        check_inputs(self.logits[..., 0], self.response_mask, *scalars)
-        check_vocabulary(self.vocabulary, self.logits.shape[2])
-        for name in ("logits", "labels", "response_mask"):
-            object.__setattr__(self, name, getattr(self, name).detach().clone())
-        if self.vocabulary is not None:
-            object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
+    def __init__(  # what is given; above is what is kept
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        response_mask: Tensor | None = None,  # None: 1 everywhere
+        gradient_accumulation_steps: int = 1,
+        normalize_constant: float = 1.0,
+        vocabulary: Sequence[str] | None = None,
+    ) -> None:
+        check_logits(logits, labels)
+        if response_mask is None:
+            response_mask = torch.ones_like(labels)
+        scalars = gradient_accumulation_steps, normalize_constant
+        check_inputs(logits[..., 0], response_mask, *scalars)
+        check_vocabulary(vocabulary, logits.shape[2])
+        object.__setattr__(self, "logits", logits.detach().clone())
+        object.__setattr__(self, "labels", labels.detach().clone())
+        object.__setattr__(self, "response_mask", response_mask.detach().clone())
+        object.__setattr__(self, "gradient_accumulation_steps", gradient_accumulation_steps)
+        object.__setattr__(self, "normalize_constant", normalize_constant)
+        object.__setattr__(self, "vocabulary", None if vocabulary is None else tuple(vocabulary))
 
     def trace(self) -> LogitsTrace:
         """Run the step on these arguments."""
@@ -96,6 +106,7 @@ def trace_logits(
         log_probs = label_log_probs(leaf, labels)  # (B, S)
         step = trace_step(log_probs, response_mask, gradient_accumulation_steps, normalize_constant)
         log_probs.backward(step.grad)  # autograd goes on where the step's trace ended
+    assert leaf.grad is not None  # backward() has been called
     return LogitsTrace(
         logits=leaf.detach(),
         labels=labels,

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sftviz.validate import brief, listed, place
 
-Rows = Sequence[Sequence[float]]  # B lists of S numbers, or a NumPy array
+Rows = Tensor | Sequence[Sequence[float]]  # (B, S); also a NumPy array
 
 
-def log_prob_rows(name: str, rows: Tensor | Rows) -> Tensor:
+def log_prob_rows(name: str, rows: Rows) -> Tensor:
     """Make a tensor of log-probs, (B, S). Lists become a tensor of torch's default dtype.
 
     Raises:
@@ -43,7 +43,7 @@ def log_prob_rows(name: str, rows: Tensor | Rows) -> Tensor:
     return log_probs
 
 
-def mask_rows(name: str, rows: Tensor | Rows) -> Tensor:
+def mask_rows(name: str, rows: Rows) -> Tensor:
     """Make a tensor of a mask, (B, S). Lists become a tensor of torch's default dtype.
 
     Raises:

@@ -9,6 +9,7 @@ the response tokens by G². This is the mean over a window's sequences only if B
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def sft_microbatch_train_step(
     response_mask: Tensor,
     gradient_accumulation_steps: int,
     normalize_constant: float = 1.0,
-) -> tuple[Tensor, dict[str, int | Tensor]]:
+) -> tuple[Tensor, dict[str, Any]]:
     """Compute the SFT loss of one microbatch and backpropagate it.
 
         masked_sum  = Σ policy_log_probs over response tokens / normalize_constant
@@ -188,12 +189,13 @@ def trace_step(
         num_tokens, masked_log_probs, masked_sum, loss, scaled_loss = _step(
             leaf, mask, gradient_accumulation_steps, float(normalize_constant)
         )
+    assert leaf.grad is not None  # backward() has been called
     return StepTrace(
         policy_log_probs=leaf.detach(),
         response_mask=mask,
         gradient_accumulation_steps=gradient_accumulation_steps,
         normalize_constant=float(normalize_constant),
-        num_tokens=num_tokens.item(),
+        num_tokens=int(num_tokens),
         masked_log_probs=masked_log_probs.detach(),
         masked_sum=masked_sum.detach(),
         loss=loss.detach(),

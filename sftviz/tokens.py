@@ -6,6 +6,7 @@ Needs torch alone.
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -166,7 +167,7 @@ def _fit(row: int, flat: FlatRow, context_length: int, truncate: bool) -> FlatRo
     return token_ids[:room], in_response[:room]
 
 
-def _token_id(name: str, value: object, vocab_size: int | None) -> int:
+def _token_id(name: str, value: Any, vocab_size: int | None) -> int:
     """An int, also from an integer of NumPy or torch."""
     try:
         if isinstance(value, bool):

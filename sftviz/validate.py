@@ -9,6 +9,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -224,7 +225,7 @@ def check_fraction(name: str, value: object, reason: str) -> None:
 
 
 def _check_number(
-    name: str, value: object, wanted: str, reason: str, is_allowed: Callable[[float], bool]
+    name: str, value: Any, wanted: str, reason: str, is_allowed: Callable[[float], bool]
 ) -> None:
     is_number = isinstance(value, int | float) and type(value) is not bool
     # An int may be larger than any float.
@@ -243,7 +244,7 @@ def check_tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a dense tensor, got {value.layout}: call .to_dense().")
 
 
-def check_floating(name: str, value: object, hint: str) -> None:
+def check_floating(name: str, value: Any, hint: str) -> None:
     """Check that a value is a floating point tensor."""
     check_tensor(name, value)
     if not value.is_floating_point():
@@ -299,7 +300,7 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     check_range("labels", labels, (labels < 0) | (labels >= V), reason)
 
 
-def check_tokens(tokens: object, shape: tuple[int, int]) -> None:
+def check_tokens(tokens: Any, shape: Sequence[int]) -> None:
     """Check that tokens are None, or one string per log-prob."""
     if tokens is None:
         return

@@ -135,4 +135,5 @@ def test_every_file_that_the_architecture_names_is_there_and_every_module_is_nam
     known = files | {Path(name).name for name in files}
     assert named - known == set()
     modules = {path.name for path in (root / "sftviz").rglob("*.*") if "__" not in path.as_posix()}
+    modules.remove("py.typed")  # empty: it says that there are type hints
     assert modules - {Path(name).name for name in named} == set()

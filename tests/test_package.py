@@ -83,7 +83,7 @@ def test_the_wheel_has_the_package_and_nothing_else(site):
     package = {
         path.relative_to(ROOT)
         for path in (ROOT / "sftviz").rglob("*")
-        if path.suffix in {".py", ".js", ".css"}
+        if path.suffix in {".py", ".js", ".css", ".typed"}
     }
     installed = {path.relative_to(site) for path in (site / "sftviz").rglob("*") if path.is_file()}
     assert {path for path in installed if path.suffix != ".pyc"} == package

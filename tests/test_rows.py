@@ -91,7 +91,9 @@ def test_rows_of_different_lengths_are_refused_however_many():
         assert str(refusal.value) == (
             "x has rows of 3, 1 entries: give all rows the same length, and mask the padding."
         )
-        with pytest.raises(ValueError, match=r"^x has rows of 3, 1, 1, 1, 1, 1, … \(\d+ in all\) entries: "):
+        with pytest.raises(
+            ValueError, match=r"^x has rows of 3, 1, 1, 1, 1, 1, … \(\d+ in all\) entries: "
+        ):
             make("x", [[0, 1, 1], *[[1]] * 999])
 
 

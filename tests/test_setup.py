@@ -268,6 +268,13 @@ def test_once_a_week_it_runs_with_other_versions():
     assert [step for step in steps if "pip install --upgrade -r versions.txt" in step]
 
 
+def test_the_type_hints_that_are_published_are_checked():
+    assert (ROOT / "sftviz" / "py.typed").read_text("utf-8") == ""
+    assert PROJECT["tool"]["pyright"]["include"] == ["sftviz/*.py"]
+    steps = [step.get("run", "") for step in JOBS["types"]["steps"]]
+    assert [step for step in steps if re.fullmatch(r"npx --yes pyright@[\d.]+", step)]
+
+
 def versions_of(job: str) -> set[str]:
     """What the command of a job prints, without comments."""
     printed = output_of("bash", "-c", OTHER_VERSIONS[job]["versions"]).splitlines()

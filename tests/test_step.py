@@ -499,4 +499,4 @@ def test_step_needs_torch_and_the_checks_alone():
                 imported |= {alias.name for alias in names}
             case ast.ImportFrom(module):
                 imported.add(module)
-    assert imported == {"dataclasses", "torch", "sftviz.validate"}
+    assert imported == {"dataclasses", "typing", "torch", "sftviz.validate"}

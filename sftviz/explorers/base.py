@@ -21,8 +21,8 @@ from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
 _SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
-_VIEW = "application/vnd.jupyter.widget-view+json"
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
+_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Field(traitlets.TraitType):
