@@ -20,7 +20,8 @@ from sftviz.formats import UnreadableError, parse_json
 from sftviz.inputs import StepInputs
 from sftviz.rows import Rows, log_prob_rows, mask_rows
 from sftviz.validate import above_zero
-from sftviz.views.step import NARROWEST, WIDTH, step_flow
+from sftviz.views.parts import NARROWEST, WIDTH
+from sftviz.views.step import step_flow
 
 _DESCRIPTION = """\
 Draw one SFT microbatch train step: mask the log-probs, sum them, negate, divide by G,
