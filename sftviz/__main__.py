@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
         try:
             said, remark = _answer(_parser(prog), sys.argv[1:] if argv is None else argv)
             _print(said)
-            if remark:
+            if remark not in said:  # the description of a picture may contain it already
                 _remark(remark)
         except SystemExit as end:  # --help, --version, or what was asked for can't be done
             status = end.code
