@@ -152,7 +152,8 @@ def _read_pt(data: bytes) -> object:
 def _foreign(pickled: bytes) -> str:
     """Say for which argument a pickle would run code, without running it; empty if for none."""
     name = "its content"
-    for opcode, value, _ in pickletools.genops(pickled):
+    for opcode, argument, _ in pickletools.genops(pickled):
+        value = str(argument)
         if value in NAMES:  # a key comes before its value
             name = value
         elif opcode.name == "GLOBAL" and not value.startswith(_PLAIN):

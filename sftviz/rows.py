@@ -6,6 +6,7 @@ checked: a string is never converted to a number, and only a mask may contain bo
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def mask_rows(name: str, rows: Rows) -> Tensor:
     return mask if torch.equal(mask, exact) else exact  # 0.9999999999 is not to become 1
 
 
-def _copy(name: str, rows: object) -> Tensor | None:
+def _copy(name: str, rows: Any) -> Tensor | None:
     """A copy of a tensor, of a list of tensors of one shape or of an array; else None."""
     if isinstance(rows, Tensor):
         return rows.detach().clone()
@@ -75,7 +76,7 @@ def _copy(name: str, rows: object) -> Tensor | None:
 
 
 def _entries(
-    name: str, rows: Rows, is_allowed: Callable[[type], bool], example: str
+    name: str, rows: Any, is_allowed: Callable[[type], bool], example: str
 ) -> list[list[float]]:
     """Rows of numbers as lists, all of the same length."""
     asked = f"{name} must be rows of numbers"

@@ -70,7 +70,7 @@ look like probabilities, so take their log.'
         >>> above_zero(torch.tensor([[-0.5, -0.3]]))
         ''
     """
-    values = policy_log_probs.detach().double()  # a float8 can't be compared
+    values = policy_log_probs.detach()
     above = values > 0
     if not above.any():
         return ""
@@ -193,7 +193,7 @@ def check_count(
         raise _error(name, f"an int {limit}", value, reason, is_int)
 
 
-def check_dim(dim: object, ndim: int) -> None:
+def check_dim(dim: Any, ndim: int) -> None:
     """Check that a value is None, or one or several different dimensions of a tensor."""
     if dim is None:
         return
