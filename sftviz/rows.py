@@ -62,17 +62,17 @@ def _copy(name: str, rows: Any) -> Tensor | None:
     """A copy of a tensor, of a list of tensors of one shape or of an array; else None."""
     if isinstance(rows, Tensor):
         return rows.detach().clone()
+    if hasattr(rows, "__array_interface__"):  # what a NumPy array has
+        try:
+            return torch.tensor(rows.astype(rows.dtype.newbyteorder("=")))
+        except TypeError:
+            raise TypeError(
+                f"{name} must be an array of a dtype that torch has too, got {rows.dtype}: "
+                "convert it, for example to float32."
+            ) from None
     if isinstance(rows, list | tuple) and all(isinstance(row, Tensor) for row in rows):
         return torch.stack(list(rows)).detach() if len({row.shape for row in rows}) == 1 else None
-    if not hasattr(rows, "__array_interface__"):  # what a NumPy array has
-        return None
-    try:
-        return torch.tensor(rows.astype(rows.dtype.newbyteorder("=")))
-    except TypeError:
-        raise TypeError(
-            f"{name} must be an array of a dtype that torch has too, got {rows.dtype}: "
-            "convert it, for example to float32."
-        ) from None
+    return None
 
 
 def _entries(
