@@ -380,7 +380,3 @@ def test_what_softmax_made_of_logits_is_told_from_the_logits(seed):
     assert said(logits.log_softmax(2)) == said(logits - logits.logsumexp(2, keepdim=True)) == ""
     assert PROBABILITIES in said(logits.softmax(2))
     assert LOGITS in said(logits + 9)  # the same softmax
-
-
-def test_a_float8_is_looked_at_too():
-    assert above_zero(torch.tensor([[0.5]]).to(torch.float8_e4m3fn)).startswith("1 log-prob")
