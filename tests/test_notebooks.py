@@ -91,6 +91,20 @@ def says_in_tags_what_is_for_the_tests(notebook: NotebookNode) -> Iterator[str]:
                 yield f"a reader sees this, make it a tag: {line}"
 
 
+def hides_what_checks_it(notebook: NotebookNode) -> Iterator[str]:
+    for cell in code_cells(notebook):
+        is_hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+        if not is_hidden and re.search(r"^\s*assert\b", cell.source, re.MULTILINE):
+            yield f"a reader sees this check, which may give an answer away: {cell.source[:40]}"
+
+
+def can_be_read_before_it_has_run(notebook: NotebookNode) -> Iterator[str]:
+    for output in outputs(notebook):
+        text = output.get("data", {}).get("text/plain", "")
+        if re.match(r"\w+\(.*\bchildren=|<\S+ object at 0x|\w+\(value=", text):
+            yield f"an output says nothing without its widget: {text[:40]}"
+
+
 def fetches_nothing(notebook: NotebookNode) -> Iterator[str]:
     for text in shown(notebook):
         embedded = [base64.b64decode(encoded) for encoded in DATA_URI.findall(text)]
@@ -174,6 +188,15 @@ GUARDS = {
         book(cell("1 + 1  # nbval-ignore-output")),
         book(cell(metadata={"tags": ["nbval_ignore_output"]})),
         book(cell(metadata={"tags": ["remove-input"]})),
+    ],
+    hides_what_checks_it: [
+        book(cell("assert accuracy > 0.8")),
+        book(cell("for x in (1, 2):\n    assert x")),
+    ],
+    can_be_read_before_it_has_run: [
+        book(showing(data={"text/plain": "HBox(children=(IntProgress(value=0),))"})),
+        book(showing(data={"text/plain": "IntProgress(value=0, max=150)"})),
+        book(showing(data={"text/plain": "<sftviz.Thing object at 0x7f>"})),
     ],
     fetches_nothing: [
         book(html('<script src="https://cdn.example.org/d3.js"></script>')),
