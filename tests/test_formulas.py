@@ -29,7 +29,7 @@ NUMBER = r"\d+(?:\.\d+)?(?:e−?\d+)?|nan|inf"
 # A formula with numbers only: `−(−2.8) ÷ 2`, `(0 + 0) ÷ 1`, `−1 ÷ (2² · 1)`.
 FORMULA = rf"[−(]*(?:{NUMBER})(?:[−+÷·²() ]|{NUMBER})*?"
 # In a ledger the sign is before the formula, and the value at the end of the line; else between.
-LEDGER = re.compile(rf"([=≈]) ({FORMULA})(  (?![ =≈])[^\[]*?)? *\[ *(\S+)\]")
+LEDGER = re.compile(rf"([=≈]) ({FORMULA})(  (?![ =≈])[^\[\n]*?)? *\[ *(\S+)\]")
 BETWEEN = re.compile(rf"(?:=|\]) +({FORMULA}) +([=≈]) (?:\[|░) *([^\]░]+)(?:\]|░)")
 SQUARE = re.compile(r"in all ÷ G² ([=≈]) ÷ (\S+)")
 

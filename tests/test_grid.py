@@ -36,7 +36,7 @@ def test_the_first_rows_and_the_last_are_shown(count, room, places):
     [
         ([50], (0, Gap(48), 49, 50, 51, Gap(47), 99)),  # as many as fit on seven lines
         ([98], (0, Gap(94), 95, 96, 97, 98, 99)),  # to the left where the right has ended
-        ([50, 52], (0, Gap(48), 49, 50, 51, Gap(47), 99)),
+        ([50, 52], (Gap(49), 49, 50, 51, 52, 53, Gap(46))),
         ([99, 97], (0, Gap(94), 95, 96, 97, 98, 99)),
         ([500, -3], (0, 1, 2, 3, 4, Gap(94), 99)),  # what is not there is not looked for
         ([], (0, 1, 2, 3, 4, Gap(94), 99)),
@@ -184,6 +184,13 @@ def test_a_log_prob_that_looks_wrong_is_shown(value):
         drawing = step_flow(trace_step(log_probs, mask, 3), width=width)
         assert (13, 170) in places(drawing) and "⋮ " in drawing.text
     assert (13, 170) in places(token_table(trace_step(log_probs, mask, 3)))
+
+
+def test_a_nan_is_shown_also_beside_a_log_prob_above_0():
+    log_probs, mask = answers((161, 188), (161, 188))
+    log_probs[0, 165], log_probs[1, 180] = 0.25, math.nan
+    shown = places(step_flow(trace_step(log_probs, mask, 3)))
+    assert {(0, 161), (0, 165), (1, 180)} <= shown
 
 
 def test_a_masked_nan_is_shown_beside_what_counts():

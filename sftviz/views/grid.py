@@ -148,7 +148,7 @@ def _by_importance(
 ) -> Iterator[int]:
     given = [index + by for index in around for by in group]
     order = chain(
-        (*given[:3], count - 1, 0, *given[3:]),
+        (*given[:6], count - 1, *given[6:], 0),
         (index + by for by in range(1, most) for index in around),
         (index - by for by in range(1, most) for index in around),
     )

@@ -145,9 +145,9 @@ def explain_step(trace: StepTrace) -> tuple[Stage, ...]:
     5 Backward → −0.25
     6 Return → 0.7
     """
-    rows = trace.masked_log_probs.cpu().double().sum(1).tolist()
+    is_whole = len(trace.masked_log_probs) <= _ADDENDS
     shown = _Shown(
-        row_sums=[rounded(row) for row in rows] if len(rows) <= _ADDENDS else [],
+        row_sums=list(map(rounded, _row_sums(trace, "masked_log_probs"))) if is_whole else [],
         masked_sum=rounded(trace.masked_sum.item()),
         loss=rounded(trace.loss.item()),
         G=trace.gradient_accumulation_steps,
@@ -164,9 +164,12 @@ def _explain(trace: StepTrace, shown: _Shown, index: int, stage: _Description) -
         template, compute = "0", None  # the formula holds at response tokens
     if stage.quantity == "masked_sum" and not shown.row_sums:
         compute = None  # the formula is abridged
-    written = value(trace, stage.quantity)
-    computed = compute(shown) if compute else None
-    notes = [stage.note(trace), _out_of_range(trace, stage.quantity, computed, written)]
+    written, sign, notes = value(trace, stage.quantity), "=", [stage.note(trace)]
+    if compute:
+        computed = compute(shown)
+        sign = relation(computed, written)
+        if sign != "=":
+            notes.append(_out_of_range(trace, stage.quantity, computed, written))
     return Stage(
         number=index,
         title=stage.title,
@@ -174,15 +177,15 @@ def _explain(trace: StepTrace, shown: _Shown, index: int, stage: _Description) -
         code=tuple(_code()[line] for line in stage.lines),
         formula=formula_of_names(template),
         substitution=_fill(template, lambda *field: _numbers(trace, *field)),
-        sign="=" if computed is None else relation(computed, written),
+        sign=sign,
         value=written,
         note=", ".join(note for note in notes if note),
     )
 
 
-def _out_of_range(trace: StepTrace, quantity: str, computed: float | None, written: str) -> str:
+def _out_of_range(trace: StepTrace, quantity: str, computed: float, written: str) -> str:
     """A note on a result that its dtype has no number for."""
-    if not computed or not math.isfinite(computed):
+    if computed == 0 or not math.isfinite(computed):
         return ""
     dtype = str(getattr(trace, quantity).dtype).removeprefix("torch.")
     if written.endswith("inf"):
@@ -220,7 +223,7 @@ def _numbers(trace: StepTrace, quantity: str, spec: str) -> list[Term]:
     """One number; with a spec, the sum of a field's rows, one term per row."""
     if not spec:
         return [Term(value(trace, quantity), quantity)]
-    rows = getattr(trace, quantity).cpu().double().sum(1).tolist()
+    rows = _row_sums(trace, quantity)
     shown = [row for row in range(len(rows)) if row < _ADDENDS - 1 or row == len(rows) - 1]
     terms: list[Term] = []
     for place, row in enumerate(shown):
@@ -232,6 +235,10 @@ def _numbers(trace: StepTrace, quantity: str, spec: str) -> list[Term]:
             text = text.removeprefix(MINUS)
         terms.append(Term(text, f"{quantity}[{row},:]"))
     return terms
+
+
+def _row_sums(trace: StepTrace, quantity: str) -> list[float]:
+    return getattr(trace, quantity).cpu().double().sum(1).tolist()
 
 
 def _fill(template: str, write: Callable[[str, str], list[Term]]) -> tuple[Term, ...]:

@@ -189,7 +189,7 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
         trace: the run to draw.
         tokens: B rows of S strings.
         max_tokens: the number of lines for tokens. Of a larger batch, those around `what_counts`
-            are shown, and the first and the last.
+            are shown.
 
     Raises:
         TypeError, ValueError: there is not one string per token, or `max_tokens` is not an int of
@@ -197,14 +197,14 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> print(token_table(WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens, max_tokens=5))
-    ╭────────────────────────────────────────────────────────────────────────────────╮
-    │                    policy_log_probs response_mask masked_log_probs grad        │
-    │ row 1 token 1 Yes  [          −0.5] [          1] [          −0.5] [    −0.25] │
-    │ row 1 token 2 .    [          −0.3] [          1] [          −0.3] [    −0.25] │
-    │ row 1 token 3 Why? ░          −0.8░ ░          0░ ░             0░ ░        0░ │
-    │ ⋮     4 more                                                                   │
-    │ row 2 token 4 blue [          −0.5] [          1] [          −0.5] [    −0.25] │
-    ╰────────────────────────────────────────────────────────────────────────────────╯
+    ╭───────────────────────────────────────────────────────────────────────────────╮
+    │                   policy_log_probs response_mask masked_log_probs grad        │
+    │ row 1 token 1 Yes [          −0.5] [          1] [          −0.5] [    −0.25] │
+    │ row 1 token 2 .   [          −0.3] [          1] [          −0.3] [    −0.25] │
+    │ ⋮     2 more                                                                  │
+    │ row 2 token 1 The [          −0.4] [          1] [          −0.4] [    −0.25] │
+    │ ⋮     3 more                                                                  │
+    ╰───────────────────────────────────────────────────────────────────────────────╯
     """
     B, S = trace.policy_log_probs.shape
     check_tokens(tokens, (B, S))
@@ -310,8 +310,7 @@ def _fit(
                 row: dict(zip(columns, map(number, line), strict=True))
                 for row, line in zip(row_indices, values, strict=True)
             }
-            for line in texts[field].values():
-                yield from map(len, line.values())
+            yield max([len(text) for line in texts[field].values() for text in line.values()])
 
     sums_width = max(_SUMS, *map(len, sums.values()))
     columns = fit_columns(S, width - sums_width, write, _NARROWEST_CELL, tokens_around)
@@ -333,11 +332,11 @@ def _inputs(token_grids: _TokenGrids, body: int) -> Node:
             caption("policy_log_probs", f"(B, S) = ({B}, {S})"),
             *token_grids.columns.numbers(),
             *log_probs,
-            *(Text(line, "loss") for line in wrap(above_zero(trace.policy_log_probs), body)),
+            *(Text(line, "loss") for line in _wrapped(above_zero(trace.policy_log_probs), body)),
             Text(""),
             caption("response_mask", "1 = response, 0 = masked"),
             *token_grids.grid("response_mask"),
-            *(Text(line, "muted") for line in wrap(token_grids.left_out, body) or [""]),
+            *(Text(line, "muted") for line in _wrapped(token_grids.left_out, body) or [""]),
             *(
                 line
                 for name, symbol in SYMBOLS.items()
@@ -345,6 +344,10 @@ def _inputs(token_grids: _TokenGrids, body: int) -> Node:
             ),
         )
     )
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return wrap(text, width) if text else []
 
 
 def _stage(token_grids: _TokenGrids, stage: Stage, terms: tuple[Term, ...], body: int) -> Node:
