@@ -373,7 +373,7 @@ function adaptFrontEnd(model, el, signal, onControl) {
       if (!isEnd) onControl("");
       else if (typed !== read() && Number(typed) !== Number(read()))
         onControl(`${name} can't be set to ${typed || "that"} here, so it is ${read()}. ` +
-          "From Python it can have every value that the step allows.");
+          "Every value that is allowed can be set from Python.");
     });
   }
 

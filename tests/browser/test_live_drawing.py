@@ -851,7 +851,7 @@ def test_what_a_control_does_not_keep_gets_a_sentence(live):
         number.press("Enter")
         expect(alert.locator("p")).to_have_text(
             f"c can't be set to {text} here, so it is 16. "
-            "From Python it can have every value that the step allows."
+            "Every value that is allowed can be set from Python."
         )
         expect(picture).not_to_contain_class("stale")
     number.fill("07.0")
