@@ -386,4 +386,4 @@ def _has_numbers(stage: Stage) -> bool:
 
 def _natural_width(stage: Stage, terms: tuple[Term, ...]) -> int:
     code = max(formula(line).width for line in stage.code)
-    return max(code, formula(terms, stage.note).width + 1 + CELL)
+    return max(code, formula(terms, stage.note).width + 1 + max(CELL, len(stage.value) + 2))
