@@ -769,3 +769,22 @@ def test_a_large_batch_sends_no_more_than_is_shown(sent):
     explorer.controls["policy_log_probs"].value = -3
     assert explorer.policy_log_probs[0, 0] == -3
     assert consistent(explorer)
+
+
+def test_what_counts_of_a_large_batch_is_drawn_and_does_not_move_while_it_is_edited():
+    mask = torch.zeros(2, 188)
+    mask[0, 161:], mask[1, 165:170] = 1, 1
+    explorer = StepExplorer(-torch.ones(2, 188), mask)
+
+    def columns():
+        keys = explorer.live.values
+        return [key for key in keys if key.startswith("response_mask[0,")]
+
+    before = columns()
+    assert {"response_mask[0,161]", "response_mask[0,165]"} < set(before)
+    assert explorer.selected == (0, 161)
+    click(explorer, "response_mask[0,161]", 0)  # now another token is the first
+    assert columns() == before
+    explorer.response_mask = mask.roll(-100, 1)  # another batch
+    assert {"response_mask[0,61]", "response_mask[0,65]"} < set(columns())
+    assert consistent(explorer)

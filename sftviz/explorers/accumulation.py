@@ -130,7 +130,9 @@ class AccumulationExplorer(Explorer):
             }
         )
 
-    def draw(self, state: WindowSetting, trace: AccumulationTrace, width: int) -> Drawing:
+    def draw(
+        self, state: WindowSetting, trace: AccumulationTrace, width: int, around: object
+    ) -> Drawing:
         return accumulation_flow(trace, state.over, width)
 
     def read(

@@ -46,7 +46,8 @@ class _Selected(traitlets.TraitType):
     def set(self, explorer: "Explorer", index: tuple[int, ...]) -> None:
         if not explorer.has_entry(explorer.state, index):
             raise traitlets.TraitError(f"selected must be the index of an entry, got {index}.")
-        explorer._become(explorer.state, explorer.trace, index, ["selected"])
+        around = explorer._around
+        explorer._become(explorer.state, explorer.trace, index, ["selected"], around)
 
 
 class Explorer(ipywidgets.VBox):
@@ -65,6 +66,7 @@ class Explorer(ipywidgets.VBox):
 
     selected = _Selected()  # the index of the entry that was selected last
 
+    _around: Sequence[tuple[int, ...]] = ()
     _draft: dict[str, object] | None = None  # fields set inside hold_trait_notifications
 
     def __init__(
@@ -100,7 +102,7 @@ class Explorer(ipywidgets.VBox):
     @property
     def drawing(self) -> Drawing:
         """The state as a still picture."""
-        return self.draw(self.state, self.trace, WIDTH)
+        return self.draw(self.state, self.trace, WIDTH, self._around)
 
     @property
     def code(self) -> str:
@@ -111,11 +113,17 @@ class Explorer(ipywidgets.VBox):
         """The entry that is selected at first."""
         return (0, 0)
 
+    def around(self, trace: object) -> list[tuple[int, ...]]:
+        """What of a large batch is drawn first. While it is edited, this does not change."""
+        return []
+
     def has_entry(self, state: object, index: tuple[int, ...]) -> bool:
         """Whether a state has an entry at an index, so that it can be selected."""
         return True
 
-    def draw(self, state: object, trace: object, width: int) -> Drawing:
+    def draw(
+        self, state: object, trace: object, width: int, around: Sequence[tuple[int, ...]]
+    ) -> Drawing:
         """Draw a run of a state, to fit a width in cells."""
         raise NotImplementedError
 
@@ -153,6 +161,9 @@ class Explorer(ipywidgets.VBox):
         Raises:
             TraitError: the state can't be run or drawn with them; nothing has changed.
         """
+        self._update(changes)
+
+    def _update(self, changes: Mapping[str, object], *, is_edit: bool = False) -> None:
         if self._draft is not None:
             self._draft |= changes
             return
@@ -163,7 +174,11 @@ class Explorer(ipywidgets.VBox):
             state = replace(self.state, **changes)
             is_there = self.has_entry(state, self.selected)
             selected = self.selected if is_there else self.first(state)
-            self._become(state, state.trace(), selected, [*changed, "selected"])
+            is_same_batch = is_edit or not any(
+                isinstance(getattr(state, name), Tensor) for name in changed
+            )
+            around = self._around if is_same_batch else None
+            self._become(state, state.trace(), selected, [*changed, "selected"], around)
         except Exception as error:  # torch raises many kinds
             raise traitlets.TraitError(str(error)) from error
 
@@ -190,7 +205,7 @@ class Explorer(ipywidgets.VBox):
             tensor[index] = value
             if not tensor.is_floating_point() and tensor[index] != value:  # 0.5 would become 0 or 1
                 raise ValueError(f"{key} can't be {value:g}: {name} has dtype {tensor.dtype}.")
-        self.update(**tensors)
+        self._update(tensors, is_edit=True)
 
     @contextmanager
     def hold_trait_notifications(self) -> Iterator[None]:
@@ -213,13 +228,16 @@ class Explorer(ipywidgets.VBox):
         trace: object,
         selected: tuple[int, ...],
         changed: Sequence[str] = (),
+        around: Sequence[tuple[int, ...]] | None = None,
         *,
         is_new_generation: bool = False,
     ) -> None:
         """Draw a state and a selection. If that succeeds, they are those of this explorer."""
-        picture = self._picture(state, trace, selected)
+        around = self.around(trace) if around is None else around
+        picture = self._picture(state, trace, selected, around)
         before = {name: getattr(self, name) for name in changed}
         last = (self._state, self._trace, self._selected) if self.controls else ()
+        was_around, self._around = self._around, around
         self._state, self._trace, self._selected = state, trace, selected
         with self.live.hold_sync():  # one message
             if is_new_generation:  # changes that were made in the old picture are void
@@ -232,7 +250,7 @@ class Explorer(ipywidgets.VBox):
             try:
                 self._show_controls()
             except Exception:  # one of them does not take this value
-                self._become(*last)
+                self._become(*last, around=was_around)
                 raise
         for name, old in before.items():
             new = getattr(self, name)
@@ -257,17 +275,23 @@ class Explorer(ipywidgets.VBox):
 
     def redraw(self, change: object = None) -> None:
         """Draw the state again, and set the controls to it."""
-        self._become(self.state, self.trace, self.selected)
+        self._become(self.state, self.trace, self.selected, around=self._around)
 
     def close(self) -> None:
         """Close this explorer and every widget that belongs to it."""
         for widget in _parts_of(self, []):
             ipywidgets.Widget.close(widget)
 
-    def _picture(self, state: object, trace: object, selected: tuple[int, ...]) -> tuple:
+    def _picture(
+        self,
+        state: object,
+        trace: object,
+        selected: tuple[int, ...],
+        around: Sequence[tuple[int, ...]],
+    ) -> tuple:
         """All that the page shows of a state, complete: its markup, description and values."""
         width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
-        drawing = self.draw(state, trace, width)
+        drawing = self.draw(state, trace, width, around)
         line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
         page = lower(Column((line, drawing.scene)))
         return svg.markup(page), drawing.alt, self._values(state, page.keys)
@@ -298,7 +322,8 @@ class Explorer(ipywidgets.VBox):
 
     def _fit_width(self, change: dict) -> None:
         # Only the picture: a message about a wrong value, and that value in its control, stay.
-        self.live.show(*self._picture(self.state, self.trace, self.selected), self._edits_id)
+        picture = self._picture(self.state, self.trace, self.selected, self._around)
+        self.live.show(*picture, self._edits_id)
 
     def _on_edits(self, change: dict) -> None:
         edits = change["new"]

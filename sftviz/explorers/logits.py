@@ -11,6 +11,7 @@ from sftviz.examples import FIVE_WORDS
 from sftviz.explorers.base import Explorer, Field, first_counted, is_index
 from sftviz.explorers.controls import button, count_slider, number_box, show_count, show_number
 from sftviz.logits import LogitsInputs, LogitsTrace
+from sftviz.views.focus import Place, what_counts
 from sftviz.views.logits import logits_flow, readings
 
 
@@ -69,8 +70,13 @@ class LogitsExplorer(Explorer):
     def has_entry(self, state: LogitsInputs, index: tuple[int, ...]) -> bool:
         return is_index(index, state.logits) or is_index(index, state.labels)
 
-    def draw(self, state: LogitsInputs, trace: LogitsTrace, width: int) -> Drawing:
-        return logits_flow(trace, state.vocabulary, width)
+    def around(self, trace: LogitsTrace) -> list[Place]:
+        return what_counts(trace.step)
+
+    def draw(
+        self, state: LogitsInputs, trace: LogitsTrace, width: int, around: Sequence[Place]
+    ) -> Drawing:
+        return logits_flow(trace, state.vocabulary, width, around)
 
     def first(self, state: LogitsInputs) -> tuple[int, ...]:
         return first_counted(state.response_mask[:1])

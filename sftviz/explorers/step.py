@@ -23,6 +23,7 @@ from sftviz.explorers.controls import (
 from sftviz.inputs import StepInputs
 from sftviz.step import StepTrace
 from sftviz.validate import Tokens
+from sftviz.views.focus import Place, what_counts
 from sftviz.views.step import readings, step_flow
 
 CONTROLS = (
@@ -96,8 +97,13 @@ class StepExplorer(Explorer):
     def has_entry(self, state: StepInputs, index: tuple[int, ...]) -> bool:
         return is_index(index, state.policy_log_probs)
 
-    def draw(self, state: StepInputs, trace: StepTrace, width: int) -> Drawing:
-        return step_flow(trace, state.tokens, width)
+    def around(self, trace: StepTrace) -> list[Place]:
+        return what_counts(trace)
+
+    def draw(
+        self, state: StepInputs, trace: StepTrace, width: int, around: Sequence[Place]
+    ) -> Drawing:
+        return step_flow(trace, state.tokens, width, around)
 
     def read(
         self, state: StepInputs, trace: StepTrace, selected: tuple[int, ...]
