@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+from itertools import pairwise
 
 import ipywidgets
 import pytest
@@ -373,10 +374,11 @@ def test_explorers_that_were_closed_leave_no_memory_behind():
     use(12)
     tracemalloc.start()
     try:
-        use(3)
-        before, _ = tracemalloc.get_traced_memory()
-        use(60)
-        after, _ = tracemalloc.get_traced_memory()
+        taken = []
+        for _ in range(4):
+            use(15)
+            taken.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert after - before < 300_000
+    # The least of all rounds: in one of them a table of ipywidgets may be made larger.
+    assert min(after - before for before, after in pairwise(taken)) < 75_000

@@ -255,7 +255,7 @@ def test_the_loop_of_the_accumulation_notebook_prints_the_numbers_of_its_picture
 def test_executing_again_leaves_the_same_bytes(tmp_path):
     draft = book(
         cell("print(1)\nprint(2, flush=True)\nprint(3)", count=None),
-        cell("from ipywidgets import IntSlider\nIntSlider(3)", count=None),
+        cell("from sftviz import StepExplorer\nStepExplorer()", count=None),
     )
     for unnamed in draft.cells:
         del unnamed["id"]

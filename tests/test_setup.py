@@ -177,6 +177,7 @@ def test_only_on_binder_a_kernel_ends_that_nobody_uses(tmp_path):
     """The server's settings, as Jupyter itself puts them together."""
     show = [sys.executable, "-m", "jupyter", "server", "--show-config-json"]
     home = {f"JUPYTER_{kind}_DIR": str(tmp_path) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    home["PYTHONHASHSEED"] = "0"  # sets are printed in the same order
     at_home = json.loads(output_of(*show, **home, JUPYTER_CONFIG_PATH=str(ROOT / "tools")))
     on_binder = json.loads(output_of(ROOT / "binder" / "start", *show, **home))
     culling = {"cull_idle_timeout": 1800, "cull_interval": 60, "cull_connected": True}
