@@ -25,13 +25,15 @@ def _step(policy_log_probs: Tensor, response_mask: Tensor, G: int, normalize_con
     loss = -masked_sum / G
     scaled_loss = loss / G
     scaled_loss.backward()
-    # The negative of an empty sum is -0: adding 0 makes it 0, and changes no other number.
-    return num_tokens, masked_log_probs, masked_sum, loss + 0, scaled_loss + 0
+    count = num_tokens.item()
+    if count == 0:
+        loss, scaled_loss = loss + 0, scaled_loss + 0  # 0, not -0: the negative of an empty sum
+    return count, masked_log_probs, masked_sum, loss, scaled_loss
 
 
 def _sum(tensor: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    if not tensor.is_floating_point() and not tensor.is_complex():
-        return tensor.sum(dim=dim, dtype=torch.int64)  # exact
+    if not tensor.is_floating_point():
+        return tensor.sum(dim=dim)  # in int64, which is exact
     # At least float32: a running bfloat16 sum of -1s stalls at -256, a float16 one overflows.
     return tensor.sum(dim=dim, dtype=torch.promote_types(tensor.dtype, torch.float32))
 
@@ -82,11 +84,14 @@ def sft_microbatch_train_step(
         policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant
     )
     check_gradient(policy_log_probs)
-    with explain_second_backward():
+    try:
         num_tokens, _, masked_sum, _, scaled_loss = _step(
             policy_log_probs, mask, gradient_accumulation_steps, float(normalize_constant)
         )
-    metadata = {"num_tokens": num_tokens.item(), "masked_sum": masked_sum.detach()}
+    except RuntimeError as error:
+        explain_second_backward(error)
+        raise
+    metadata = {"num_tokens": num_tokens, "masked_sum": masked_sum.detach()}
     return scaled_loss.detach(), metadata
 
 
@@ -195,7 +200,7 @@ def trace_step(
         response_mask=mask,
         gradient_accumulation_steps=gradient_accumulation_steps,
         normalize_constant=float(normalize_constant),
-        num_tokens=int(num_tokens),
+        num_tokens=num_tokens,
         masked_log_probs=masked_log_probs.detach(),
         masked_sum=masked_sum.detach(),
         loss=loss.detach(),

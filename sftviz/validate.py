@@ -7,8 +7,7 @@ it contains 0 and 1 and nothing else.
 
 import reprlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -122,14 +121,9 @@ def check_gradient(policy_log_probs: Tensor) -> None:
         )
 
 
-@contextmanager
-def explain_second_backward() -> Iterator[None]:
-    """Say in plain words that backward() can't go through one forward pass twice."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "backward through the graph a second time" not in str(error):
-            raise
+def explain_second_backward(error: RuntimeError) -> None:
+    """Raise an error that says what to do, if torch's is about a second backward()."""
+    if "backward through the graph a second time" in str(error):
         raise RuntimeError(
             "backward() has been through this forward pass before, or through a part of it: run "
             "the model again before each step, and use nothing again that an earlier forward pass "
