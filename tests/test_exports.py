@@ -78,14 +78,6 @@ def test_without_the_settings_an_executed_explorer_is_missing(folder):
     assert pictures(page) == list(ALTS[1:]) and "html-manager" in page
 
 
-def test_a_notebook_that_papermill_has_run_can_be_exported(folder):
-    papermill = pytest.importorskip("papermill")
-    papermill.execute_notebook(folder / "new.ipynb", folder / "mill.ipynb", progress_bar=False)
-    assert "widgets" in read(folder / "mill.ipynb", 4).metadata
-    page = export(folder / "mill.ipynb", "--config", CONFIG, "--to", "html")
-    assert pictures(page.read_text("utf-8")) == list(ALTS)
-
-
 @pytest.mark.parametrize("settings", [[], ["--config", CONFIG]], ids=["without", "with"])
 def test_code_is_exported_as_a_python_file(folder, settings):
     file = export(folder / "run.ipynb", *settings, "--to", "script")
