@@ -582,6 +582,7 @@ def test_a_value_that_is_no_longer_known_is_not_highlighted(put):
     live.push()
     expect(live.cell("grad_1[1,1]")).not_to_have_text("")
     assert lit(live) >= {"scaled_loss", "grad_1[1,1]"}
+    assert "grad_1[0,0]" not in lit(live)  # nothing was added to it
 
 
 def test_with_reduced_motion_nothing_is_highlighted(live):
