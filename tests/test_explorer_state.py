@@ -376,9 +376,9 @@ def test_explorers_that_were_closed_leave_no_memory_behind():
     try:
         taken = []
         for _ in range(4):
-            use(15)
+            use(9)
             taken.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
     # The least of all rounds: in one of them a table of ipywidgets may be made larger.
-    assert min(after - before for before, after in pairwise(taken)) < 75_000
+    assert min(after - before for before, after in pairwise(taken)) < 45_000

@@ -21,8 +21,7 @@ def notebook(tmp_path):
     return tmp_path / "tiny.ipynb"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize(("app", "theme"), [("lab", "dark"), ("notebook", "light")])
 def test_a_notebook_is_shown_and_run(lab, no_foreign_requests, notebook, app, theme):
     page = lab.open(notebook, app=app, theme=theme)
     output = page.locator(".jp-OutputArea-output")

@@ -10,15 +10,14 @@ LISTEN = """picture => {
     window.said = [];
     new MutationObserver(() => said.push(picture.ariaLabel)).observe(picture, { attributes: true });
 }"""
-APPS = pytest.mark.parametrize("app", ["lab", "notebook"])
 
 
 @pytest.fixture
 def shown(lab, no_foreign_requests, notebook):
     """An explorer of this name, on the page of a notebook that has been run."""
 
-    def show(name: str, app: str):
-        page = lab.open(notebook(f"from sftviz import {name}\n{name}()"), app=app)
+    def show(name: str):
+        page = lab.open(notebook(f"from sftviz import {name}\n{name}()"))
         lab.run_all(page)
         return page.locator(".sftviz-explorer")
 
@@ -46,9 +45,8 @@ def keeps_nobody_out(lab, place, name: str) -> None:
     lab.screenshot(page, f"{name}-dark")
 
 
-@APPS
-def test_a_logit_moves_its_own_gradient_and_not_that_of_the_log_prob(lab, shown, app):
-    place = shown("LogitsExplorer", app)
+def test_a_logit_moves_its_own_gradient_and_not_that_of_the_log_prob(lab, shown):
+    place = shown("LogitsExplorer")
     keys = ("logits_grad[0,1,2]", "grad[0,1]", "probs[0,1,2]")
     at_logit, at_log_prob, prob = (cell(place, key) for key in keys)
     before = [at_logit.text_content(), at_log_prob.text_content(), prob.text_content()]
@@ -74,13 +72,11 @@ def test_a_logit_moves_its_own_gradient_and_not_that_of_the_log_prob(lab, shown,
         expect(cell(place, key)).to_have_text("0")
 
     leaves_the_notebook_alone(place, cell(place, "logits[0,1,2]"), reset)
-    if app == "lab":
-        keeps_nobody_out(lab, place, "logits")
+    keeps_nobody_out(lab, place, "logits")
 
 
-@APPS
-def test_a_window_is_scrubbed_played_and_changed(lab, shown, app):
-    place = shown("AccumulationExplorer", app)
+def test_a_window_is_scrubbed_played_and_changed(lab, shown):
+    place = shown("AccumulationExplorer")
     moment = place.get_by_role("slider", name="moment", exact=True)
     play = place.get_by_role("button", name="play", exact=True)
     rule = place.get_by_role("combobox", name="divided by")
@@ -108,5 +104,4 @@ def test_a_window_is_scrubbed_played_and_changed(lab, shown, app):
     expect(cell(place, "ratio")).to_have_text("2")
 
     leaves_the_notebook_alone(place, moment, play, rule)
-    if app == "lab":
-        keeps_nobody_out(lab, place, "timeline")
+    keeps_nobody_out(lab, place, "timeline")

@@ -71,8 +71,7 @@ def ground(mode: str) -> list[str]:
     return [paint("ground", mode).fill] * 2
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook"])
-@SYSTEMS
+@pytest.mark.parametrize(("app", "system"), [("lab", "dark"), ("notebook", "light")])
 def test_stills_follow_the_theme_while_the_page_is_open(
     lab, no_foreign_requests, stored, app, system
 ):
