@@ -18,6 +18,7 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Column, Row, Text, lower
 from sftviz.explorers.code import written
 from sftviz.live.widget import NO_ERROR, LiveDrawing
+from sftviz.views.focus import starts
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
 _SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
@@ -367,8 +368,7 @@ def is_index(index: tuple[int, ...], tensor: Tensor) -> bool:
 
 def first_counted(mask: Tensor) -> tuple[int, ...]:
     """The index of the first response token of a mask, (B, S); without one, of the first token."""
-    counted = mask.bool().nonzero().tolist()
-    return tuple(counted[0]) if counted else (0, 0)
+    return next(iter(starts(mask)), (0, 0))
 
 
 def _differs(new: object, old: object) -> bool:
