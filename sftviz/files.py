@@ -1,12 +1,15 @@
-"""The arguments of a step, read from a file."""
+"""A batch, read from a file: the arguments of a step, or whatever a training loop has."""
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 
-from sftviz.formats import FORMATS, NAMES, UnreadableError, check_names, check_size
+from sftviz.formats import FORMATS, Names, UnreadableError, check_names, check_size
 from sftviz.inputs import StepInputs
+
+NAMES = tuple(field.name for field in fields(StepInputs))
 
 
 def load_inputs(path: str | Path) -> StepInputs:
@@ -23,6 +26,26 @@ def load_inputs(path: str | Path) -> StepInputs:
             a step, or code would have to be executed to read it.
         MemoryError: there is not enough memory for it.
     """
+    content = read_file(path, NAMES)
+    name = Path(path).name
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        raise ValueError(f"{name} contains a {kind}: give {', '.join(NAMES)} by name.")
+    if missing := [need for need in NAMES[:2] if content.get(need) is None]:
+        raise ValueError(f"{name} lacks {missing[0]}: give {' and '.join(NAMES[:2])}.")
+    return StepInputs(**content)
+
+
+def read_file(path: str | Path, names: Names = None) -> object:
+    """Read plain data from a `.json`, `.pt` or `.npz` file. No code in it is executed.
+
+    Args:
+        path: its ending says which kind of file it is.
+        names: the names that a dictionary in the file may have; None: any.
+
+    Raises:
+        OSError, ValueError, MemoryError: as `load_inputs`.
+    """
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in FORMATS:
@@ -35,13 +58,9 @@ def load_inputs(path: str | Path) -> StepInputs:
     try:
         check_size(len(data), form.most_bytes)
         with warnings.catch_warnings(action="ignore"):  # an unusual file is read or refused
-            content = form.read(data)
-        if not isinstance(content, Mapping):
-            kind = type(content).__name__
-            raise UnreadableError(f"contains a {kind}: give {', '.join(NAMES)} by name")
-        check_names(content)
-        if missing := [name for name in NAMES[:2] if content.get(name) is None]:
-            raise UnreadableError(f"lacks {missing[0]}: give {' and '.join(NAMES[:2])}")
+            content = form.read(data, names)
+        if isinstance(content, Mapping):
+            check_names(content, names)
     except UnreadableError as error:
         raise ValueError(f"{path.name} {error}.") from error
     except MemoryError as error:
@@ -51,7 +70,7 @@ def load_inputs(path: str | Path) -> StepInputs:
             f"{path.name} is not a {ending} file of plain data ({type(error).__name__}): "
             f"write it with {form.writer}."
         ) from error
-    return StepInputs(**content)
+    return content
 
 
 def _read(path: Path, most: int) -> bytes:

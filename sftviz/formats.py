@@ -1,4 +1,4 @@
-"""The kinds of file that the arguments of a step are read from: bytes become plain data.
+"""The kinds of file that a batch is read from: bytes become plain data.
 
 No code in a file is executed. Names and sizes are checked before anything is unpacked, because a
 small file may claim to contain gigabytes.
@@ -6,8 +6,8 @@ small file may claim to contain gigabytes.
 
 import json
 import pickletools
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from math import prod
 from pickle import UnpicklingError
@@ -16,10 +16,9 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from sftviz.inputs import StepInputs
 from sftviz.validate import brief
 
-NAMES = tuple(field.name for field in fields(StepInputs))
+Names = Collection[str] | None  # that a file may contain; None: any
 
 
 class UnreadableError(ValueError):
@@ -30,21 +29,21 @@ class UnreadableError(ValueError):
 class Format:
     """A kind of file."""
 
-    read: Callable[[bytes], object]
+    read: Callable[[bytes, Names], object]
     writer: str  # a function that writes such a file
     most_bytes: int  # that are read
 
 
-def check_names(names: Iterable[object]) -> None:
-    """Check that names are those of arguments of a step, each once.
+def check_names(found: Iterable[object], names: Names) -> None:
+    """Check that a file contains only what it may contain, each once.
 
     Raises:
-        UnreadableError: they are not.
+        UnreadableError: it does not.
     """
-    names = list(names)
-    if unknown := [name for name in names if name not in NAMES]:
-        raise UnreadableError(f"contains {brief(unknown[0])}, which is none of {', '.join(NAMES)}")
-    _check_unique(names)
+    found = list(found)
+    if names is not None and (unknown := [name for name in found if name not in names]):
+        raise UnreadableError(f"contains {brief(unknown[0])}, which is none of {', '.join(names)}")
+    _check_unique(found)
 
 
 def check_size(size: int, most: int) -> None:
@@ -92,7 +91,7 @@ def _check_unique(names: list[object]) -> None:
         seen.add(name)
 
 
-def _read_json(data: bytes) -> object:
+def _read_json(data: bytes, names: Names) -> object:
     encoding = json.detect_encoding(data)  # UTF-8, UTF-16 or UTF-32
     try:
         return parse_json(data.decode(encoding))
@@ -103,13 +102,13 @@ def _read_json(data: bytes) -> object:
         ) from error
 
 
-def _read_npz(data: bytes) -> dict[str, object]:
+def _read_npz(data: bytes, names: Names) -> dict[str, object]:
     from numpy.lib import format as npy  # torch does not need numpy, nor does `import sftviz`
 
     header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     with ZipFile(BytesIO(data)) as archive:
         members = {member: member.filename.removesuffix(".npy") for member in archive.infolist()}
-        check_names(members.values())
+        check_names(members.values(), names)
         size = 0
         for member, name in members.items():
             with archive.open(member) as stream:
@@ -130,7 +129,7 @@ def _read_npz(data: bytes) -> dict[str, object]:
     return content
 
 
-def _read_pt(data: bytes) -> object:
+def _read_pt(data: bytes, names: Names) -> object:
     most, pickled = FORMATS[".pt"].most_bytes, data
     if data.startswith(b"PK"):
         with ZipFile(BytesIO(data)) as archive:
@@ -140,21 +139,21 @@ def _read_pt(data: bytes) -> object:
     try:
         content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        if reason := _foreign(pickled):
+        if reason := _foreign(pickled, names or ()):
             raise UnreadableError(reason) from error
         raise
+    check_size(_size(content), most)
     if not isinstance(content, Mapping):
         return content
-    check_size(sum(map(_size, content.values())), most)
     return {name: _number(value) for name, value in content.items()}
 
 
-def _foreign(pickled: bytes) -> str:
-    """Say for which argument a pickle would run code, without running it; empty if for none."""
+def _foreign(pickled: bytes, names: Collection[str]) -> str:
+    """Say for which name a pickle would run code, without running it; empty if for none."""
     name = "its content"
     for opcode, argument, _ in pickletools.genops(pickled):
         value = str(argument)
-        if value in NAMES:  # a key comes before its value
+        if value in names:  # a key comes before its value
             name = value
         elif opcode.name == "GLOBAL" and not value.startswith(_PLAIN):
             made = f"made by {brief(value.replace(' ', '.'))}, which is not read: save plain data"
@@ -170,19 +169,21 @@ _INSTEAD = {
 }
 
 
-def _size(value: object) -> int:
-    """The bytes that a tensor or rows take when they are copied, whatever they take in the file.
+def _size(value: object, known: dict[int, int] | None = None) -> int:
+    """The bytes that tensors and lists take when they are copied, whatever they take in the file.
 
-    An expanded tensor or a list of the same row again and again claims more than it has.
+    An expanded tensor or a list of the same row again and again claims more than it has. `known`
+    are sizes by identity: such a row is measured once.
     """
+    known = {} if known is None else known
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
-    rows = value if isinstance(value, list | tuple) else ()
-    return sum(
-        _size(row) if isinstance(row, Tensor) else 8 * len(row)
-        for row in rows
-        if isinstance(row, Tensor | list | tuple)
-    )
+    parts = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping | list | tuple):
+        return 0
+    if id(value) not in known:
+        known[id(value)] = 8 * len(value) + sum([_size(part, known) for part in parts])
+    return known[id(value)]
 
 
 def _number(value: object) -> object:
