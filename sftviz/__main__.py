@@ -1,15 +1,11 @@
 """`sftviz`, or `python -m sftviz`: the step, drawn in a terminal."""
 
 import argparse
-import errno
-import os
 import re
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import NoReturn
 
 from torch import Tensor
 
@@ -19,6 +15,16 @@ from sftviz.files import load_inputs
 from sftviz.formats import UnreadableError, parse_json
 from sftviz.inputs import StepInputs
 from sftviz.rows import Rows, log_prob_rows, mask_rows
+from sftviz.terminal import (
+    Parser,
+    abandon_output,
+    columns,
+    file_path,
+    one_line,
+    printable,
+    remark,
+    say,
+)
 from sftviz.validate import above_zero
 from sftviz.views.parts import NARROWEST, WIDTH
 from sftviz.views.step import step_flow
@@ -40,11 +46,6 @@ examples:
 Log-probs are in nats, at most 0: log_softmax(logits), at the label of each token."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, _line(message))  # one line: the usage is a --help away
-
-
 def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
     """Draw what the arguments ask for; return the exit status.
 
@@ -55,12 +56,19 @@ def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a notebook's has not
         sys.stdout.reconfigure(encoding="utf-8")  # a Windows pipe would refuse the box drawing
     status = 0
+    words = sys.argv[1:] if argv is None else argv
+    is_inspection = words[:1] == ["inspect"]
     try:
         try:
-            said, remark = _answer(_parser(prog), sys.argv[1:] if argv is None else argv)
-            _print(said)
-            if remark not in said:  # the description of a picture may contain it already
-                _remark(remark)
+            if is_inspection:
+                from sftviz.inspection.command import inspect  # a drawing does not need it
+
+                said, note, status = inspect(f"{prog} inspect", words[1:])
+            else:
+                said, note = _draw(_parser(prog), words)
+            say(said)
+            if note not in said:  # the description of a picture may contain it already
+                remark(note)
         except SystemExit as end:  # --help, --version, or what was asked for can't be done
             status = end.code
             if sys.stdout is not None:
@@ -68,73 +76,30 @@ def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
     except KeyboardInterrupt:
         status = 130  # 128 + SIGINT, as shells count
     except BrokenPipeError:  # `| head` has seen enough
-        _abandon_stdout()
+        abandon_output()
     except OSError as error:
-        _abandon_stdout()
-        _remark(f"the output can't be written: {error.strerror}.")
-        status = 1
+        abandon_output()
+        remark(f"the output can't be written: {error.strerror}.")
+        status = 2 if is_inspection else 1  # of an inspection, 1 is a finding
     return status
 
 
-def _answer(parser: argparse.ArgumentParser, words: list[str]) -> tuple[str, str]:
+def _draw(parser: argparse.ArgumentParser, words: list[str]) -> tuple[str, str]:
     """What is to be printed, and a remark about the log-probs, which may be empty."""
     arguments = parser.parse_args(_join(words))
-    with _one_line(parser, arguments.source):
+    with one_line(parser, arguments.source):
         batch = _batch(arguments)
-    with _one_line(parser, arguments.save):
-        drawing = step_flow(batch.trace(), batch.tokens, _width(arguments))
+    with one_line(parser, arguments.save):
+        width = columns(WIDTH, NARROWEST) if arguments.width is None else arguments.width
+        drawing = step_flow(batch.trace(), batch.tokens, width)
         said = str(drawing)
         if arguments.save is not None:
-            said = f"{_printable(str(drawing.save(arguments.save)))}: {drawing.alt}"
+            said = f"{printable(str(drawing.save(arguments.save)))}: {drawing.alt}"
     return said, above_zero(batch.policy_log_probs)
 
 
-@contextmanager
-def _one_line(parser: argparse.ArgumentParser, path: str | None) -> Iterator[None]:
-    """End with one line on what can't be done. `path` is the file that is read or written."""
-    try:
-        yield
-    except OSError as error:
-        parser.error(f"{path}: {error.strerror or error}.")
-    except (TypeError, ValueError, OverflowError) as error:
-        parser.error(str(error))
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-            raise
-        parser.error("there is not enough memory for this batch: give fewer or shorter rows.")
-
-
-def _print(text: str) -> None:
-    if sys.stdout is None:  # the shell has closed it: >&-
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    print(text, flush=True)
-
-
-def _remark(text: str) -> None:
-    with suppress(OSError, AttributeError):  # stderr may be closed too
-        sys.stderr.write(_line(text))
-
-
-def _line(text: str) -> str:
-    return f"sftviz: {_printable(text)}\n"
-
-
-def _printable(text: str) -> str:
-    """Escape what a terminal would obey, such as a colour code in the name of a file."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def _abandon_stdout() -> None:
-    """Send to nowhere what could not be written: Python would try again at its exit."""
-    with suppress(OSError, AttributeError):
-        output = sys.stdout.fileno()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-
-
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -158,13 +123,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--from",
         dest="source",
-        type=_path,
+        type=file_path,
         metavar="FILE",
         help="read the batch from a .json, .pt or .npz",
     )
     parser.add_argument(
         "--save",
-        type=_path,
+        type=file_path,
         metavar="FILE",
         help="write a .svg, .png, .pdf or .txt instead of printing",
     )
@@ -184,12 +149,6 @@ def _join(argv: list[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("give a path, got an empty one: is a variable unset?")
-    return text
 
 
 def _batch(arguments: argparse.Namespace) -> StepInputs:
@@ -222,14 +181,6 @@ def _number(word: str) -> float | str:
         with suppress(ValueError):
             return kind(word.replace("−", "-"))  # a minus as the pictures print it
     return word
-
-
-def _width(arguments: argparse.Namespace) -> int:
-    if arguments.width is not None:
-        return arguments.width
-    if sys.stdout is None or not sys.stdout.isatty():
-        return WIDTH
-    return max(NARROWEST, shutil.get_terminal_size().columns)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,13 @@ class NormalBatch:
         """The number of tokens that count."""
         return int(self.response_mask.sum())
 
+    @cached_property
+    def known_labels(self) -> Tensor | None:
+        """(B, S) int64, the labels; where there is none, what follows in the row, or −100."""
+        if self.labels is None or self.next_tokens is None:
+            return self.labels if self.next_tokens is None else self.next_tokens
+        return self.labels.where(self.labels >= 0, self.next_tokens)
+
 
 @dataclass(frozen=True)
 class Hints:

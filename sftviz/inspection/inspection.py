@@ -1,0 +1,262 @@
+"""`inspect_batch`: what a batch was taken for, what is wrong with it, and how it looks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.formatting import count_of
+from sftviz.inspection import picture, report
+from sftviz.inspection.batch import Hints, NormalBatch
+from sftviz.inspection.findings import Finding, Subject, find
+from sftviz.inspection.formats import read_batch
+from sftviz.label_log_probs import IGNORE_INDEX, label_log_probs
+from sftviz.rows import log_prob_rows
+from sftviz.rules import Scaling
+from sftviz.shares import GradientShares, gradient_shares
+from sftviz.token_texts import special_ids
+from sftviz.validate import check_constant, check_count, check_floating, place
+from sftviz.views.parts import WIDTH
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Inspection:
+    """A batch that was inspected: a value that prints and shows itself.
+
+    In column c of a row, a model reads `tokens[row, c]` and has to predict `labels[row, c]`, and
+    `response_mask[row, c]` says whether that counts. If the labels of the batch are not shifted,
+    this is one column less than its tensors have.
+    """
+
+    format: str  # what the batch was taken for
+    evidence: tuple[str, ...]  # why
+    batch: NormalBatch
+    findings: tuple[Finding, ...]  # the errors first
+    log_probs: Tensor | None = None  # (B, S)
+    gradient_accumulation_steps: int | None = None
+    normalize_constant: float = 1.0
+    window: tuple[Tensor, ...] = ()  # the weights of each microbatch, (B, S)
+    tokenizer: object = None
+    is_redacted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error. There may be warnings."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def tokens(self) -> Tensor | None:
+        """(B, S) int64, the token ids that are read; None if the batch has none."""
+        return self.batch.tokens
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(B, S) int64, the token ids that are predicted; −100 where there is no label."""
+        return self.batch.labels
+
+    @property
+    def response_mask(self) -> Tensor:
+        """(B, S) bool, whether the label counts, with whatever weight."""
+        return self.batch.response_mask
+
+    @property
+    def num_tokens(self) -> int:
+        """The number of tokens that count."""
+        return self.batch.num_tokens
+
+    def shares(self, scaling: Scaling | str = "G²") -> GradientShares:
+        """The share of each token of the window in the gradient, under a rule."""
+        return gradient_shares(self.window or (self.batch.weights,), scaling)
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """The picture of the inspection: its findings, and the whole batch."""
+        return self.draw()
+
+    def draw(self, width: int = WIDTH, column: int | None = None) -> Drawing:
+        """The picture in another width, or with the tables at another column, from 0.
+
+        Raises:
+            TypeError, ValueError: there is no such column, or the width is too small.
+        """
+        return picture.draw(self, width, column)
+
+    def as_dict(self) -> dict[str, object]:
+        """What was found as plain data, for JSON."""
+        return {
+            "format": self.format,
+            "evidence": list(self.evidence),
+            "shape": list(self.batch.weights.shape),
+            "num_tokens": self.num_tokens,
+            "ok": self.ok,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write a report as one `.html` file that needs no network, or the picture as `.svg`,
+        `.png`, `.pdf` or `.txt`.
+
+        Raises:
+            ValueError: the ending is none of these.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".html":
+            return self.drawing.save(path)
+        path.write_text(report.write(self), encoding="utf-8")
+        return path
+
+    def __repr__(self) -> str:
+        return str(self.drawing)
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
+        return self.drawing._repr_mimebundle_()
+
+
+def inspect_batch(
+    batch: object,
+    tokenizer: object = None,
+    *,
+    logits: Tensor | None = None,
+    log_probs: Tensor | None = None,
+    gradient_accumulation_steps: int | None = None,
+    normalize_constant: float | None = None,
+    window: Sequence[object] = (),
+    redact: bool = False,
+    shifted: bool | None = None,
+    mask_about: Literal["token", "label"] | None = None,
+    mask_marks: Literal["counted", "masked"] | None = None,
+    ignore_index: int | None = None,
+    pad_token_id: int | None = None,
+    eos_token_id: int | None = None,
+    vocab_size: int | None = None,
+) -> Inspection:
+    """Say what a batch is, what is wrong with it, and show it.
+
+    Nothing that is given is changed. Tensors stay on their device, except for what is shown.
+
+    Args:
+        batch: what a training loop gets from its collator: a mapping of tensors, arrays or lists,
+            or an object with such attributes; one row or many. Also the arguments of the step,
+            `policy_log_probs` and `response_mask`.
+        tokenizer: shows ids as text, and knows which tokens are special: one of transformers,
+            tokenizers, sentencepiece or tiktoken, a dictionary, or a list of strings.
+        logits: (B, L, V), the output of a model for all L columns of the batch, or for those that
+            predict a label.
+        log_probs: likewise (B, L), instead of logits.
+        gradient_accumulation_steps: int G >= 1, if the gradient is to be judged too.
+        normalize_constant: the c of the step; None: 1.
+        window: all microbatches of an optimizer step, to compare how many tokens count in each.
+        redact: keep only shapes, counts and places: no text, no ids, no log-probs.
+        shifted: whether labels are those of the next column already. None, here and below: this is
+            found out.
+        mask_about: whether column c of a mask is about the "token" or the "label" there.
+        mask_marks: whether a 1 in a mask is a "counted" or a "masked" token.
+        ignore_index: the label of tokens that do not count.
+        pad_token_id, eos_token_id, vocab_size: if the tokenizer does not know them.
+
+    Raises:
+        TypeError, ValueError: there is nothing in it that can be read as a batch.
+
+    Example:
+        >>> inspection = inspect_batch(
+        ...     {"input_ids": [[5, 6, 7, 2]], "labels": [[-100, -100, 7, 2]]}, eos_token_id=2
+        ... )
+        >>> inspection.num_tokens, inspection.ok
+        (2, True)
+        >>> inspection.response_mask.int().tolist()
+        [[0, 1, 1]]
+    """
+    G = _member(batch, "gradient_accumulation_steps", gradient_accumulation_steps)
+    c = _member(batch, "normalize_constant", normalize_constant)
+    c = 1.0 if c is None else c
+    if G is not None:
+        check_count("gradient_accumulation_steps", G, "it is the number of microbatches")
+    check_constant(c)
+    pad, end, size = special_ids(tokenizer)
+    if size is None and isinstance(logits, Tensor) and logits.ndim:
+        size = logits.shape[-1]
+    hints = Hints(
+        shifted=shifted,
+        mask_about=mask_about,
+        mask_marks=mask_marks,
+        ignore_index=ignore_index,
+        pad_token_id=pad if pad_token_id is None else pad_token_id,
+        eos_token_id=end if eos_token_id is None else eos_token_id,
+        vocab_size=size if vocab_size is None else vocab_size,
+    )
+    reading = read_batch(batch, hints)
+    if log_probs is None:
+        log_probs = _member(batch, "policy_log_probs", None)
+    aligned = _aligned(reading.batch, logits, log_probs)
+    weights = tuple(read_batch(each, hints).batch.weights for each in window)
+    counts = tuple(int((each != 0).sum()) for each in weights)
+    findings = find(Subject(reading, hints, aligned, G, c, counts))
+    known = {"gradient_accumulation_steps": G, "normalize_constant": c, "window": weights}
+    if redact:
+        mask = NormalBatch(reading.batch.response_mask.double())
+        hidden = tuple(map(_redacted, findings))
+        return Inspection(reading.format, (), mask, hidden, **known, is_redacted=True)
+    known |= {"log_probs": None if aligned is None else aligned.detach(), "tokenizer": tokenizer}
+    return Inspection(reading.format, reading.evidence, reading.batch, findings, **known)
+
+
+def _member(batch: object, name: str, given: object) -> object:
+    """What was given, or else what the batch has under a name."""
+    if given is not None:
+        return given
+    return batch.get(name) if isinstance(batch, Mapping) else getattr(batch, name, None)
+
+
+def _aligned(batch: NormalBatch, logits: object, log_probs: object) -> Tensor | None:
+    """The log-probs of the labels, (B, S), with their graph."""
+    if logits is not None:
+        return _scored(batch, logits)
+    if log_probs is None:
+        return None
+    if not isinstance(log_probs, Tensor):
+        log_probs = log_prob_rows("log_probs", log_probs)
+    check_floating("log_probs", log_probs, "pass log-probabilities, not token ids")
+    return _fit("log_probs", log_probs[None] if log_probs.ndim == 1 else log_probs, batch, 2)
+
+
+def _scored(batch: NormalBatch, logits: object) -> Tensor:
+    check_floating("logits", logits, "pass the scores that the model computed")
+    logits = _fit("logits", logits[None] if logits.ndim == 2 else logits, batch, 3)  # (B, S, V)
+    labels = batch.known_labels
+    if labels is None:
+        raise ValueError(
+            "logits need labels, and the batch has none: pass log_probs, or give the batch its "
+            "labels or input_ids."
+        )
+    is_known = (labels >= 0) & (labels < logits.shape[-1])
+    return label_log_probs(logits, labels.where(is_known, IGNORE_INDEX))
+
+
+def _fit(name: str, values: Tensor, batch: NormalBatch, ndim: int) -> Tensor:
+    """The columns of values that predict a label."""
+    B, S = batch.weights.shape
+    shape = tuple(values.shape)
+    if values.ndim != ndim or shape[:2] not in ((B, S), (B, S + 1)):
+        raise ValueError(
+            f"{name} has shape {shape}, but the batch has {count_of(B, 'row')} and "
+            f"{count_of(S, 'column')} with a label: give one entry for each of these, or for each "
+            "token."
+        )
+    if values.device != batch.weights.device:
+        raise ValueError(
+            f"{name} is on {values.device} but the batch is on {batch.weights.device}: "
+            "move one of them to the other's device."
+        )
+    return values[:, :S]  # at the last token nothing is predicted
+
+
+def _redacted(finding: Finding) -> Finding:
+    """A finding without anything of the batch's content."""
+    message = "This is about the whole batch."
+    if finding.places:
+        message = f"{count_of(len(finding.places), 'place')}, the first: {place(*finding.places[0])}."
+    return replace(finding, message=message)
