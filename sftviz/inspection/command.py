@@ -1,10 +1,12 @@
 """`sftviz inspect`: a batch in a file, judged in a terminal."""
 
+import argparse
 import json
 
 from sftviz.files import read_file
-from sftviz.inspection.inspection import Inspection, inspect_batch
+from sftviz.inspection.inspection import inspect_batch
 from sftviz.inspection.picture import draw
+from sftviz.inspection.tokenizer_file import load_tokenizer
 from sftviz.terminal import Parser, columns, file_path, one_line, printable
 from sftviz.views.parts import NARROWEST, WIDTH
 
@@ -25,7 +27,10 @@ examples:
 def inspect(prog: str, words: list[str]) -> tuple[str, str, int]:
     """Inspect the batch in a file: what is to be printed, a remark, and the exit status."""
     parser = Parser(
-        prog=prog, description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=Parser.formatter
+        prog=prog,
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=file_path, metavar="FILE", help="a .pt, .npz or .json")
     parser.add_argument(
@@ -53,7 +58,10 @@ def inspect(prog: str, words: list[str]) -> tuple[str, str, int]:
     remark = ""
     with one_line(parser, arguments.save):
         width = columns(WIDTH, NARROWEST) if arguments.width is None else arguments.width
-        said = _json(inspection) if arguments.json else str(draw(inspection, width))
+        if arguments.json:
+            said = json.dumps(inspection.as_dict(), indent=2, ensure_ascii=False)
+        else:
+            said = str(draw(inspection, width))
         if arguments.save is not None:
             remark = f"{printable(str(inspection.save(arguments.save)))} was written."
     is_wrong = any(finding.severity != "note" for finding in inspection.findings)

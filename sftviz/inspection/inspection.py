@@ -258,5 +258,6 @@ def _redacted(finding: Finding) -> Finding:
     """A finding without anything of the batch's content."""
     message = "This is about the whole batch."
     if finding.places:
-        message = f"{count_of(len(finding.places), 'place')}, the first: {place(*finding.places[0])}."
+        count = count_of(len(finding.places), "place")
+        message = f"{count}, the first: {place(*finding.places[0])}."
     return replace(finding, message=message)
