@@ -16,10 +16,12 @@ from sftviz.log_probs import get_response_log_probs
 from sftviz.rules import (
     STEP,
     Counts,
+    Divisor,
     Gradient,
     Per,
     Scaling,
     cosine,
+    count_window,
     distance,
     find_scaling,
     ratio,
@@ -35,11 +37,19 @@ class MicrobatchRecord:
 
     index: int
     num_tokens: int
-    masked_sum: Tensor  # ()
-    divisor: float
+    row_sums: Tensor  # (B,)
+    masked_sum: Tensor  # (), of all rows
+    divisor: Divisor
     scaled_loss: Tensor  # (), backward() was called on it
     microbatch_grad: Gradient  # what its backward() added
     grad: Gradient  # .grad after it
+
+    @property
+    def parts(self) -> tuple[tuple[float, float], ...]:
+        """What is divided by what: the masked sum by the divisor, or each row's by its own."""
+        if isinstance(self.divisor, Sequence):
+            return tuple(zip(self.row_sums.tolist(), self.divisor, strict=True))
+        return ((self.masked_sum.item(), self.divisor),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +102,7 @@ def accumulate(
         model: a torch module that `get_response_log_probs` accepts, with parameters. A function is
             not enough: it can't be copied with what it uses, and has no named parameters.
         microbatches: the microbatches of one window, in order. They may differ in rows and length.
-        scaling: a rule, or the name of one in `SCALINGS` or `MISTAKEN_SCALINGS`.
+        scaling: a rule, or the name of one in `ALL_SCALINGS`.
         normalize_constant: divides every masked sum, also that of the full batch.
         gradient_accumulation_steps: G. None: the number of microbatches. At the end of the data, a
             window can have fewer microbatches than G.
@@ -121,23 +131,26 @@ def accumulate(
     G = len(microbatches) if gradient_accumulation_steps is None else gradient_accumulation_steps
     reason = "a window has at most G microbatches"
     check_count("gradient_accumulation_steps", G, reason, least=len(microbatches))
+    counted = count_window([batch.response_mask != 0 for batch in microbatches], G)
     with torch.inference_mode(False), torch.enable_grad():
         copy, parameters = _copy(model, leftover)
         added: dict[str, Tensor] = {}
         for name, parameter in parameters.items():  # called before the gradient is added to .grad
             parameter.register_hook(lambda grad, name=name: added.update({name: grad}))
         records = []
-        for index, batch in enumerate(microbatches):
+        for index, (batch, counts) in enumerate(zip(microbatches, counted, strict=True)):
             added.clear()
-            counts = Counts(len(batch.labels), G, batch.num_tokens, window_tokens)
-            masked_sum, scaled_loss = _backward(copy, batch, scaling, counts, normalize_constant)
+            log_probs = get_response_log_probs(copy, batch.input_ids, batch.labels)["log_probs"]
+            masked = log_probs, batch.response_mask
+            masked_sum, scaled_loss = backward(*masked, scaling, counts, normalize_constant)
             records.append(
                 MicrobatchRecord(
                     index=index,
                     num_tokens=counts.num_tokens,
-                    masked_sum=masked_sum.detach(),
+                    row_sums=_row_sums(*masked, normalize_constant).detach(),
+                    masked_sum=masked_sum,
                     divisor=scaling.divisor(counts),
-                    scaled_loss=scaled_loss.detach(),
+                    scaled_loss=scaled_loss,
                     microbatch_grad=_record(parameters, added),
                     grad=_record(parameters),
                 )
@@ -153,21 +166,61 @@ def accumulate(
     )
 
 
-def _backward(
-    model: nn.Module, batch: TokenBatch, scaling: Scaling, counts: Counts, c: float
+def backward(
+    log_probs: Tensor,
+    response_mask: Tensor,
+    scaling: Scaling,
+    counts: Counts,
+    normalize_constant: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    log_probs = get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
+    """Call `backward()` on the loss of a microbatch under a rule.
+
+    Args:
+        log_probs: (B, S), require grad.
+        response_mask: (B, S), 0 and 1.
+        scaling: a rule. For `STEP` it is `sft_microbatch_train_step` that runs.
+        counts: what the rule's divisor is made of.
+        normalize_constant: divides every sum.
+
+    Returns:
+        The masked sum and the scaled loss, both () and without gradient.
+
+    Raises:
+        ValueError: the rule has several divisors, but not one per row.
+    """
     if scaling is STEP:
-        scaled_loss, metadata = sft_microbatch_train_step(
-            log_probs, batch.response_mask, counts.G, c
+        loss, metadata = sft_microbatch_train_step(
+            log_probs, response_mask, counts.G, normalize_constant
         )
-        return metadata["masked_sum"], scaled_loss
-    masked_sum = masked_normalize(tensor=log_probs, mask=batch.response_mask, normalize_constant=c)
-    # A tensor's division: 0/0 is NaN, like the mean of no tokens. By a float, because torch refuses
-    # large ints.
-    scaled_loss = -masked_sum / float(scaling.divisor(counts))
-    scaled_loss.backward()
-    return masked_sum, scaled_loss + 0  # 0, not -0, if there was no token
+        return metadata["masked_sum"], loss
+    row_sums = _row_sums(log_probs, response_mask, normalize_constant)
+    loss = -divide(row_sums, scaling.divisor(counts))
+    loss.backward()
+    return row_sums.sum().detach(), loss.detach() + 0  # 0, not -0, if there was no token
+
+
+def divide(row_sums: Tensor, divisor: Divisor) -> Tensor:
+    """Divide the sum of all rows by a divisor, or each row's by its own: (B,) to ().
+
+    0/0 is NaN, like the mean of no tokens.
+
+    >>> sums = torch.tensor([-4.0, -6.0])
+    >>> divide(sums, 5), divide(sums, [4, 3])
+    (tensor(-2.), tensor(-3.))
+    """
+    if not isinstance(divisor, Sequence):
+        return row_sums.sum() / float(divisor)  # by a float, because torch refuses large ints
+    if len(divisor) != len(row_sums):
+        raise ValueError(
+            f"the rule has {len(divisor)} divisors but the microbatch has {len(row_sums)} rows: "
+            "return one number, or one per row."
+        )
+    return (row_sums / row_sums.new_tensor([float(each) for each in divisor])).sum()
+
+
+def _row_sums(log_probs: Tensor, response_mask: Tensor, c: float) -> Tensor:
+    """The masked sum of each row: (B, S) to (B,)."""
+    return masked_normalize(tensor=log_probs, mask=response_mask, normalize_constant=c, dim=1)
 
 
 def full_batch_gradient(
@@ -182,7 +235,8 @@ def full_batch_gradient(
         model: as for `accumulate`; a copy is used.
         microbatches: their rows are the batch.
         per: "sequence": the mean over sequences of a sequence's sum; "token": the mean over
-            response tokens.
+            response tokens; "example": the mean over sequences of a sequence's mean over its
+            tokens.
         normalize_constant: divides it.
 
     Returns:
@@ -197,17 +251,21 @@ def full_batch_gradient(
     """
     window_tokens = _check_window(microbatches)
     check_constant(normalize_constant)
-    total = {"sequence": sum(len(batch.labels) for batch in microbatches), "token": window_tokens}
-    if per not in total:
-        raise ValueError(f"per must be 'sequence' or 'token', got {brief(per)}.")
+    row_tokens = [n for batch in microbatches for n in batch.response_mask.sum(1).tolist()]
+    rows = len(row_tokens)
+    divisors: dict[str, Divisor] = {
+        "sequence": rows,
+        "token": window_tokens,
+        "example": [rows * (tokens or 1) for tokens in row_tokens],
+    }
+    if per not in divisors:
+        raise ValueError(f"per must be 'sequence', 'token' or 'example', got {brief(per)}.")
     with torch.inference_mode(False), torch.enable_grad():
         copy, parameters = _copy(model)
         batch = _one_batch(microbatches)
         log_probs = get_response_log_probs(copy, batch.input_ids, batch.labels)["log_probs"]
-        masked_sum = masked_normalize(
-            tensor=log_probs, mask=batch.response_mask, normalize_constant=normalize_constant
-        )
-        (-masked_sum / total[per]).backward()
+        row_sums = _row_sums(log_probs, batch.response_mask, normalize_constant)
+        (-divide(row_sums, divisors[per])).backward()
     return _record(parameters)
 
 

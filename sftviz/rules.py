@@ -1,10 +1,10 @@
 """Scaling rules: what the summed loss of a microbatch is divided by. And how gradients compare.
 
 A rule is a value: a name, a description, and a function from counts to a divisor. Accumulation on
-one device and on several ranks uses the same rules. Needs torch alone.
+one device, on several ranks, and the shares of a gradient use the same rules. Needs torch alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,19 +14,22 @@ from torch import Tensor
 from sftviz.validate import brief
 
 Gradient = Mapping[str, Tensor]  # one tensor per parameter, by its name
-Per = Literal["sequence", "token"]
+Per = Literal["sequence", "token", "example"]
+Divisor = float | Sequence[float]  # one of the microbatch, or one per row of it
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The numbers that a divisor can be made of."""
+    """The numbers that a divisor can be made of. A token with a weight counts with its weight."""
 
     B: int  # rows of this microbatch
     G: int  # gradient_accumulation_steps
-    num_tokens: int  # response tokens of this microbatch
-    window_tokens: int  # response tokens of the whole window, on all ranks
-    rank_tokens: int = 0  # response tokens of the window's microbatches on this rank
+    num_tokens: float  # response tokens of this microbatch
+    window_tokens: float  # response tokens of the whole window, on all ranks
+    rank_tokens: float = 0  # response tokens of the window's microbatches on this rank
     ranks: int = 1  # W, over which the gradients are averaged
+    window_rows: int = 0  # rows of the whole window, on all ranks
+    row_tokens: tuple[float, ...] = ()  # response tokens of each row of this microbatch
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,14 @@ class Scaling:
     """A scaling rule: the negative masked sum of a microbatch is divided by `divisor`, then
     `backward()` is called.
 
-    `per` names the full-batch mean that the rule is compared with: the mean over sequences, or the
-    mean over response tokens.
+    If `divisor` returns one number per row, each row's sum is divided by its own. `per` names the
+    full-batch mean that the rule is compared with: the mean over sequences, the mean over response
+    tokens, or the mean over examples of each example's mean over its tokens.
     """
 
     name: str
     description: str
-    divisor: Callable[[Counts], float]
+    divisor: Callable[[Counts], Divisor]
     per: Per = "sequence"
 
 
@@ -71,6 +75,15 @@ SCALINGS = (
     TOKEN_MEAN,
 )
 
+# https://github.com/thinking-machines-lab/tinker-cookbook/pull/334
+EXAMPLE_MEAN = Scaling(
+    "one weight per example",
+    "each row's sum is divided by the row's response tokens, and by the rows of the window: a "
+    "token in a short row has more weight than one in a long row",
+    lambda n: [n.window_rows * (tokens or 1) for tokens in n.row_tokens],  # an empty row adds 0
+    per="example",
+)
+
 # Rules that are meant to give a mean and do not.
 MISTAKEN_SCALINGS = (
     Scaling(
@@ -86,6 +99,9 @@ MISTAKEN_SCALINGS = (
         lambda n: n.B * n.G * n.G,
     ),
 )
+
+# Every rule for one device.
+ALL_SCALINGS = (*SCALINGS, EXAMPLE_MEAN, *MISTAKEN_SCALINGS)
 
 # Rules for several ranks, whose gradients are averaged: after the rule's division, a division by W.
 RANK_SCALINGS = (
@@ -109,6 +125,22 @@ RANK_SCALINGS = (
 )
 
 
+def count_window(window: Sequence[Tensor], G: int) -> list[Counts]:
+    """Count each microbatch of a window on one device.
+
+    Args:
+        window: masks or weights of the microbatches, each (B, S).
+        G: gradient_accumulation_steps.
+
+    >>> count_window([torch.tensor([[0, 1, 1], [1, 1, 1]]), torch.tensor([[1, 0]])], G=2)[0]
+    Counts(B=2, G=2, num_tokens=5, window_tokens=6, rank_tokens=6, ranks=1, window_rows=3, \
+row_tokens=(2, 3))
+    """
+    rows = [tuple(weights.sum(1).tolist()) for weights in window]
+    total, window_rows = sum(map(sum, rows)), sum(map(len, rows))
+    return [Counts(len(row), G, sum(row), total, total, 1, window_rows, row) for row in rows]
+
+
 def find_scaling(scaling: Scaling | str) -> Scaling:
     """Look up a rule by its name. A `Scaling` is returned as it is.
 
@@ -120,7 +152,7 @@ def find_scaling(scaling: Scaling | str) -> Scaling:
     """
     if isinstance(scaling, Scaling):
         return scaling
-    known = {rule.name: rule for rule in (*SCALINGS, *MISTAKEN_SCALINGS)}
+    known = {rule.name: rule for rule in ALL_SCALINGS}
     if not isinstance(scaling, str) or scaling not in known:
         raise ValueError(f"scaling must be one of {', '.join(known)}, got {brief(scaling)}.")
     return known[scaling]

@@ -510,11 +510,12 @@ NOT_G = "gradient_accumulation_steps must be an int of at least 2, got {}: " + (
 NO_MODULE = "model must be a torch.nn.Module, got {}: a copy of it is run, and its named " + (
     "parameters are read. Write a module whose forward() calls your function."
 )
+NAMES = "none, G, G², B·G, tokens, one weight per example, averaged averages, B·G²"
 REFUSED = {
     "an unknown rule": (
         lambda: accumulate(bigram(), window(1, 2), "G^2"),
         ValueError,
-        "scaling must be one of none, G, G², B·G, tokens, averaged averages, B·G², got 'G^2'.",
+        f"scaling must be one of {NAMES}, got 'G^2'.",
     ),
     "no microbatch": (lambda: accumulate(bigram(), (), "G"), ValueError, NO_TOKEN.format(0)),
     "nothing to learn": (
@@ -561,8 +562,7 @@ REFUSED = {
     "a scaling of another kind": (
         lambda: accumulate(bigram(), window(1, 2), list(range(100))),
         ValueError,
-        "scaling must be one of none, G, G², B·G, tokens, averaged averages, B·G², "
-        "got [0, 1, 2, 3, 4, 5, ...].",
+        f"scaling must be one of {NAMES}, got [0, 1, 2, 3, 4, 5, ...].",
     ),
     "gradients of another model": (
         lambda: accumulate(bigram(), window(1, 2), "G", leftover={"weight": torch.zeros(V, V)}),
@@ -573,7 +573,7 @@ REFUSED = {
     "another mean": (
         lambda: full_batch_gradient(bigram(), window(1, 2), per="row"),
         ValueError,
-        "per must be 'sequence' or 'token', got 'row'.",
+        "per must be 'sequence', 'token' or 'example', got 'row'.",
     ),
     "a token that the model does not know": (
         lambda: accumulate(lookup(3), window(2, 1), "G"),

@@ -15,7 +15,7 @@ import os
 import socket
 import tempfile
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import NoReturn
 
@@ -25,12 +25,22 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from sftviz.accumulation import backward
 from sftviz.experiments.dates import CONTEXT_LENGTH, PAD, Pair, conversation, date_pairs
 from sftviz.experiments.ranks import RankedRule, RankReport, check_ranks
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.log_probs import get_response_log_probs
-from sftviz.rules import RANK_SCALINGS, Counts, Gradient, cosine, distance, ratio
-from sftviz.step import sft_microbatch_train_step
+from sftviz.rules import (
+    RANK_SCALINGS,
+    STEP,
+    Counts,
+    Gradient,
+    Scaling,
+    cosine,
+    count_window,
+    distance,
+    ratio,
+)
 from sftviz.tokens import TokenBatch, build_token_batch
 
 B, G = 3, 4  # different, so that ÷ G² differs from the mean
@@ -90,26 +100,32 @@ def _measure(rank: int, ranks: int) -> RankReport:
     model = TinyTransformer(width=16, heads=2, layers=1).double()
     num_rows = ranks * G * B
     batch = _uneven_rows(num_rows)
-    counted = {"sequence": num_rows, "token": batch.num_tokens}
+    counted = {
+        "sequence": torch.tensor(num_rows),
+        "token": batch.response_mask.sum(),
+        "example": num_rows * batch.response_mask.sum(1),
+    }
     full_batch = {per: _full_batch_gradient(model, batch, n) for per, n in counted.items()}
     shares = [_rows(batch, rows) for rows in torch.arange(num_rows).chunk(ranks)]
     tokens = tuple(share.num_tokens for share in shares)
     window = [_rows(shares[rank], rows) for rows in torch.arange(G * B).split(B)]
-    own, total = tokens[rank], batch.num_tokens
-    counts = [Counts(B, G, each.num_tokens, total, own, ranks) for each in window]
+    everywhere = {"window_tokens": sum(tokens), "window_rows": num_rows, "ranks": ranks}
+    counts = [
+        replace(each, **everywhere)
+        for each in count_window([batch.response_mask for batch in window], G)
+    ]
     all_reduces: list[int] = []
     averaged = DistributedDataParallel(model)
     averaged.register_comm_hook(all_reduces, _average)
     rules, rank_difference = [], 0.0
     for scaling in RANK_SCALINGS:
-        divisors = [scaling.divisor(each) for each in counts]
-        grad = _accumulate(averaged, window, divisors)
+        grad = _accumulate(averaged, window, scaling, counts)
         measured = [measure(grad, full_batch[scaling.per]) for measure in (ratio, cosine, distance)]
         rules.append(RankedRule(scaling.name, scaling.per, *measured))
         rank_difference = max(rank_difference, _largest_difference(grad))
     with_no_sync = len(all_reduces) // len(rules)
     all_reduces.clear()
-    _accumulate(averaged, window, divisors, no_sync=False)
+    _accumulate(averaged, window, STEP, counts, no_sync=False)
     return RankReport(
         ranks, B, G, tokens, tuple(rules), with_no_sync, len(all_reduces), rank_difference
     )
@@ -133,25 +149,29 @@ def _average(all_reduces: list, bucket: dist.GradBucket) -> torch.futures.Future
 
 
 def _accumulate(
-    model: nn.Module, window: list[TokenBatch], divisors: list[float], no_sync: bool = True
+    model: nn.Module,
+    window: list[TokenBatch],
+    scaling: Scaling,
+    counts: list[Counts],
+    no_sync: bool = True,
 ) -> Gradient:
     """The gradient on this rank after one window."""
     model.zero_grad()
-    for batch, divisor in zip(window, divisors, strict=True):
+    for batch, counted in zip(window, counts, strict=True):
         with model.no_sync() if no_sync and batch is not window[-1] else nullcontext():
             log_probs = get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
-            # The step divides by G² and by normalize_constant: by the divisor in all.
-            sft_microbatch_train_step(log_probs, batch.response_mask, G, divisor / G**2)
+            backward(log_probs, batch.response_mask, scaling, counted)
     return {name: value.grad for name, value in model.module.named_parameters()}
 
 
-def _full_batch_gradient(model: nn.Module, batch: TokenBatch, divisor: int) -> Gradient:
-    """The gradient of all rows in one backward pass, by torch's cross-entropy, not the step."""
+def _full_batch_gradient(model: nn.Module, batch: TokenBatch, divisor: Tensor) -> Gradient:
+    """The gradient of all rows in one backward pass, by torch's cross-entropy, not the step. The
+    sum of each row is divided by `divisor`, () or (B,)."""
     labels = batch.labels.masked_fill(~batch.response_mask, -100)
-    logits = model(batch.input_ids)
-    loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    logits = model(batch.input_ids).mT  # (B, V, S), as torch's cross-entropy reads them
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none").sum(1)  # (B,)
     parameters = dict(model.named_parameters())
-    grads = torch.autograd.grad(loss / divisor, list(parameters.values()))
+    grads = torch.autograd.grad((losses / divisor).sum(), list(parameters.values()))
     return dict(zip(parameters, grads, strict=True))
 
 

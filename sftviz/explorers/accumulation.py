@@ -20,12 +20,11 @@ from sftviz.explorers.controls import (
     count_slider,
     show_count,
 )
-from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, find_scaling
+from sftviz.rules import ALL_SCALINGS, find_scaling
 from sftviz.validate import check_count
 from sftviz.views.accumulation import accumulation_flow, readings
 
 _VOCABULARY = 4  # the gradient of the model is then a small table
-_RULES = (*SCALINGS, *MISTAKEN_SCALINGS)
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class WindowSetting:
 
     def __post_init__(self) -> None:
         rule = find_scaling(self.scaling)
-        if rule not in _RULES:
-            names = ", ".join(rule.name for rule in _RULES)
+        if rule not in ALL_SCALINGS:
+            names = ", ".join(rule.name for rule in ALL_SCALINGS)
             raise ValueError(f"scaling must be one of {names} here, got a rule {rule.name!r}.")
         object.__setattr__(self, "scaling", rule.name)
         for name in ("ran_out", "forgot_zero_grad"):
@@ -114,7 +113,7 @@ class AccumulationExplorer(Explorer):
                 "reached": moments,
                 "reset": button("reset"),
                 "scaling": ipywidgets.Dropdown(
-                    options=[rule.name for rule in _RULES],
+                    options=[rule.name for rule in ALL_SCALINGS],
                     description="divided by",
                     style=STYLE,
                     layout=SPACED,

@@ -22,6 +22,7 @@ from sftviz.views.parts import (
     WIDTH,
     check_width,
     equals,
+    formula,
     ledger,
     sections,
     table,
@@ -30,6 +31,7 @@ from sftviz.views.parts import (
 from sftviz.views.stages import Term
 
 _BODY = 66  # cells, for the longest line with its result
+_NOTE = 22  # cells: "  99999 response tokens"
 _MOST = 6  # columns of a parameter
 _NAME = 24  # cells, at most, for the name of a rule
 
@@ -121,9 +123,12 @@ def scaling_table(traces: Sequence[AccumulationTrace]) -> Drawing:
 
 def _divisors(trace: AccumulationTrace) -> Node:
     """What the microbatches were divided by."""
-    divisors = sorted({of.divisor for of in trace.microbatches})
+    divisors = sorted({divisor for of in trace.microbatches for _, divisor in of.parts})
     is_exact = all(rounded(divisor) == divisor for divisor in divisors)
-    return equals(Text(f"÷ {', '.join(map(number, divisors))}"), "=" if is_exact else "≈")
+    texts = list(map(number, divisors))
+    if len(texts) > MAX_ROWS:
+        texts = [*texts[: MAX_ROWS - 2], "…", texts[-1]]
+    return equals(Text(f"÷ {', '.join(texts)}"), "=" if is_exact else "≈")
 
 
 def _name(scaling: Scaling) -> str:
@@ -170,7 +175,9 @@ class _Page:
 
     @property
     def body(self) -> int:
-        return min(max(_BODY, self.places[1].width), self.width)
+        longest = max(formula(_terms(of)).width for of in self.trace.microbatches)
+        room = min(longest + _NOTE + CELL + 1, self.width - TITLES)
+        return min(max(_BODY, room, self.places[1].width), self.width)
 
     def matrix(self, gradient: Gradient) -> Tensor:
         """The gradient of the parameter; one that is not a matrix is written as one."""
@@ -178,15 +185,8 @@ class _Page:
 
     def microbatch(self, record: MicrobatchRecord) -> Node:
         is_shown = record.index < self.reached
-        masked_sum = Term(number(record.masked_sum.item()) if is_shown else "…", "masked_sum")
-        terms = (
-            Term("scaled_loss", "scaled_loss"),
-            Term(f" {_relation(record) if is_shown else '='} −("),
-            masked_sum,
-            Term(f") ÷ {number(record.divisor)}"),
-        )
         note = count_of(record.num_tokens, "response token")
-        left = wrapped_formula(terms, self.body - CELL - 1, note)
+        left = wrapped_formula(_terms(record, is_shown), self.body - CELL - 1, note)
         loss = _value("scaled_loss", record.scaled_loss.item() if is_shown else None)
         after = "after backward()"
         if record.index == 0 and self.trace.leftover is not None:
@@ -247,13 +247,35 @@ class _Page:
         return [Text(name, "gradient"), *(Text(part, "muted") for part in wrap(note, self.body))]
 
 
-def _relation(record: MicrobatchRecord) -> str:
+def _terms(record: MicrobatchRecord, is_shown: bool = True) -> tuple[Term, ...]:
+    """`scaled_loss = −(−4.4) ÷ 12`; by row `scaled_loss = −(−2.4 ÷ 12 − 2 ÷ 24)`."""
+
+    def value(masked_sum: float) -> Term:
+        return Term(number(masked_sum) if is_shown else "…", "masked_sum")
+
+    (masked_sum, divisor), *others = record.parts
+    start = (
+        Term("scaled_loss", "scaled_loss"),
+        Term(f" {_relation(record, is_shown)} −("),
+        value(masked_sum),
+    )
+    if not isinstance(record.divisor, Sequence):
+        return (*start, Term(f") ÷ {number(divisor)}"))
+    terms = [*start, Term(f" ÷ {number(divisor)}")]
+    for row_sum, row_divisor in others[: MAX_ROWS - 1]:
+        sign = " − " if row_sum < 0 else " + "
+        terms += [Term(sign), value(abs(row_sum)), Term(f" ÷ {number(row_divisor)}")]
+    left_out = len(record.parts) - MAX_ROWS
+    return (*terms, Term(f" … {left_out} more rows)" if left_out > 0 else ")"))
+
+
+def _relation(record: MicrobatchRecord, is_shown: bool) -> str:
     """The sign between the formula of a scaled loss and its value."""
-    divisor = rounded(record.divisor)
-    if divisor == 0:
-        return "="  # NaN, as the mean of no tokens
+    parts = [(rounded(masked_sum), rounded(divisor)) for masked_sum, divisor in record.parts]
+    if not is_shown or not all(divisor for _, divisor in parts):
+        return "="  # before it is computed; or NaN, as the mean of no tokens
     written = number(record.scaled_loss.item())
-    return relation(-rounded(record.masked_sum.item()) / divisor, written)
+    return relation(-sum(masked_sum / divisor for masked_sum, divisor in parts), written)
 
 
 def _after_window(trace: AccumulationTrace) -> str:
