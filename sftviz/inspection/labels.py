@@ -1,0 +1,123 @@
+"""Whether a model predicts the token that follows: shift, labels, vocabulary."""
+
+from math import log, sqrt
+
+from sftviz.inspection.finding import LOSS, Finding, find_places
+from sftviz.inspection.subject import Subject
+
+
+def two_readings(subject: Subject) -> Finding | None:
+    if not subject.reading.question:
+        return None
+    return Finding(
+        "two readings fit",
+        "warning",
+        f"The batch can be read in two ways: {subject.reading.question}",
+        "Say which one is right by the keyword that is named; all other findings are about the "
+        "first reading.",
+    )
+
+
+def wrong_shift(subject: Subject) -> Finding | None:
+    shift, usual = subject.reading.shift, subject.reading.usual_shift
+    if shift is None or usual is None or shift == usual:
+        return None
+    if shift < usual:
+        return Finding(
+            "labels are not shifted",
+            "error",
+            "The label in each column is the token that is read there, but with these names it "
+            "should be the next one: the model learns to copy what it reads.",
+            "Shift them: inputs, targets = ids[:, :-1], ids[:, 1:].",
+        )
+    return Finding(
+        "labels are shifted twice",
+        "error",
+        f"The label in each column is the token {shift} columns on, where these names promise "
+        f"{usual}: what shifts them shifts a second time, and the model learns to skip a token."
+        if usual
+        else "The label in each column is the next token, but with these names the model or the "
+        "trainer shifts labels itself: shifted twice, the model learns to skip a token.",
+        "Shift once: give labels = input_ids.clone() with -100 where a token does not count, or "
+        "call the loss yourself.",
+    )
+
+
+def label_disagrees(subject: Subject) -> Finding | None:
+    labels, follows = subject.batch.labels, subject.batch.next_tokens
+    if labels is None or follows is None:
+        return None
+    return find_places(
+        subject.mask & (labels != follows) & (labels >= 0) & (follows >= 0),
+        "a label is not the next token",
+        "error",
+        ("label that counts is not the next token", "labels that count are not the next token"),
+        "the model learns a text that it does not read",
+        "Make labels from the same ids: labels = input_ids.clone(), then put -100 where a token "
+        "does not count.",
+    )
+
+
+def label_missing(subject: Subject) -> Finding | None:
+    labels = subject.batch.labels
+    if labels is None:
+        return None
+    return find_places(
+        subject.mask & (labels == -100),
+        "a token counts that has no label",
+        "error",
+        ("token counts and has no label", "tokens count and have no label"),
+        "gather fails there, cross_entropy makes it a 0, and num_tokens counts it",
+        "Count only where there is a label: response_mask &= labels != -100.",
+    )
+
+
+def beyond_vocabulary(subject: Subject) -> Finding | None:
+    V, tokens, labels = subject.hints.vocab_size, subject.batch.tokens, subject.batch.labels
+    if V is None or (tokens is None and labels is None):
+        return None
+    is_wrong = ~subject.mask & subject.mask  # nowhere
+    if tokens is not None:
+        is_wrong = (tokens < 0) | (tokens >= V)
+    if labels is not None:
+        is_wrong = is_wrong | (labels >= V) | ((labels < 0) & (labels != -100))
+    return find_places(
+        is_wrong,
+        "an id is beyond the vocabulary",
+        "error",
+        (f"id is not from 0 to {V - 1}", f"ids are not from 0 to {V - 1}"),
+        "the embedding or the loss fails on it, on a GPU with an assertion far from here",
+        "Use the model's own tokenizer, and after adding tokens call "
+        "model.resize_token_embeddings(len(tokenizer)).",
+    )
+
+
+def loss_above_guessing(subject: Subject) -> Finding | None:
+    """A model that knows nothing has a loss of ln V, and an untrained one a little more."""
+    V, log_probs = subject.hints.vocab_size, subject.counted_log_probs
+    if V is None or log_probs is None or log_probs.numel() == 0 or not subject.all_finite:
+        return None
+    mean = -log_probs.float().mean().item()
+    # Logits that are standard normal lose another 0.5, and the mean of n tokens varies by 1/√n.
+    if mean <= log(V) + 0.5 + 2 / sqrt(log_probs.numel()):
+        return None
+    return Finding(
+        "the loss is above ln V",
+        "warning",
+        f"The mean loss is {mean:.4g} nats a token, and a model that knows nothing has "
+        f"ln {V} = {log(V):.4g}: most likely log-probs, labels and mask are not of the same "
+        "column.",
+        "Check the shift: logits[:, c] predict the token in column c + 1, so the label of column "
+        "c is input_ids[:, c + 1].",
+        checklist=LOSS,
+    )
+
+
+CHECKS = (
+    two_readings,
+    wrong_shift,
+    label_disagrees,
+    label_missing,
+    beyond_vocabulary,
+    loss_above_guessing,
+)

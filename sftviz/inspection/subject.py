@@ -1,0 +1,151 @@
+"""What the checks are about, and what several of them need to know of it."""
+
+import functools
+import operator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sftviz.inspection.batch import Hints, NormalBatch, Reading
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A batch, and what else is known of its run.
+
+    `log_probs` has the shape of the batch's normal form and is on its device; G and c are valid
+    arguments of the step. What is computed here is computed once, and only if a check needs it.
+    """
+
+    reading: Reading
+    hints: Hints = field(default_factory=Hints)  # with the ids of a tokenizer, where it has them
+    log_probs: Tensor | None = None  # (B, S), as they were given: with their dtype and graph
+    gradient_accumulation_steps: int | None = None
+    normalize_constant: float = 1.0
+    window: tuple[int, ...] = ()  # the tokens that count in each microbatch of the window
+    is_trained: bool = True  # False: no graph is expected, as of log-probs from a file
+
+    @property
+    def batch(self) -> NormalBatch:
+        return self.reading.batch
+
+    @property
+    def mask(self) -> Tensor:  # (B, S) bool
+        return self.batch.response_mask
+
+    @cached_property
+    def rows_that_count(self) -> Tensor:  # (B,) bool
+        return self.mask.any(1)
+
+    @cached_property
+    def everything_counts(self) -> bool:
+        return bool(self.mask.all())
+
+    @cached_property
+    def columns(self) -> Tensor:  # (S,)
+        return torch.arange(self.mask.shape[1], device=self.mask.device)
+
+    @cached_property
+    def predicted(self) -> Tensor | None:  # (B, S) int64: the token that follows; −100: not known
+        follows, labels = self.batch.next_tokens, self.batch.labels
+        if follows is None or labels is None:
+            return labels if follows is None else follows
+        return torch.where(follows >= 0, follows, labels)
+
+    @cached_property
+    def is_end(self) -> Tensor | None:  # (B, S) bool: an end token is predicted
+        return None if self.predicted is None else self._is_end_id(self.predicted)
+
+    @cached_property
+    def follows_end(self) -> Tensor | None:  # (B, S) bool: an end token is read
+        if self.is_end is None:
+            return None
+        tokens = self.batch.tokens
+        return before(self.is_end) if tokens is None else self._is_end_id(tokens)
+
+    @cached_property
+    def ends_that_count(self) -> Tensor | None:  # (B, S) bool
+        return None if self.is_end is None else self.is_end & self.mask
+
+    def _is_end_id(self, ids: Tensor) -> Tensor | None:
+        eos = self.hints.eos_token_id
+        end_ids = (eos,) if isinstance(eos, int) else eos
+        if not end_ids:
+            return None
+        return functools.reduce(operator.or_, [ids == each for each in end_ids])
+
+    @cached_property
+    def is_padding(self) -> Tensor | None:  # (B, S) bool: padding is predicted
+        """Padding, but not the first end token: if eos is the padding too, that may be real."""
+        padding = self.batch.is_padding
+        if padding is None or self.is_end is None or self.follows_end is None:
+            return padding
+        return padding & ~(self.is_end & ~self.follows_end)
+
+    @cached_property
+    def border(self) -> Tensor:  # (B, S) bool: false where no documents are known
+        border = self.batch.is_border
+        return torch.zeros_like(self.mask) if border is None else border
+
+    @cached_property
+    def is_start(self) -> Tensor:  # (B, S) bool: a row or a document has just begun
+        """The columns that read the first token of a row or document, and predict its second."""
+        start = before(self.border)
+        start[:, 0] = True
+        if (padding := self.is_padding) is not None and padding[:, 0].any():  # on the left
+            start[:, 0] &= ~padding[:, 0]
+            # The first real token is predicted from padding; the second one is predicted from it.
+            start |= ((~padding).cumsum(1) == 2) & ~padding & padding[:, :1]
+        return start & ~self.border
+
+    @cached_property
+    def last_that_counts(self) -> Tensor:  # (B,) the last column that counts; −1: none
+        return torch.where(self.mask, self.columns, -1).amax(1)
+
+    @cached_property
+    def is_inverted(self) -> bool:
+        """Whether each row counts where a prompt is, and not where its response ends.
+
+        At the end of a row two tokens must be masked: an end token alone is masked for other
+        reasons. It must be known which tokens are padding.
+        """
+        padding, predicted = self.is_padding, self.predicted
+        if padding is None or predicted is None or self.everything_counts:
+            return False
+        if self.ends_that_count is not None and self.ends_that_count.any():
+            return False
+        last = torch.where(padding, -1, self.columns).amax(1, keepdim=True)  # (B, 1)
+        rows = last[:, 0] > 1  # of at least three tokens
+        near_end = (self.columns <= last) & (self.columns > last - 2)
+        wrong = (self.mask | ~self.is_start).all(1) & ~(self.mask & near_end).any(1)
+        return bool(rows.any() and wrong[rows].all())
+
+    @cached_property
+    def has_fractions(self) -> bool:
+        """Whether a weight is neither 0 nor 1, so that it is not a mask for the step."""
+        return not torch.equal(self.batch.weights, self.mask.to(self.batch.weights.dtype))
+
+    @cached_property
+    def counted_log_probs(self) -> Tensor | None:  # (num_tokens,) without graph
+        return None if self.log_probs is None else self.log_probs.detach()[self.mask]
+
+    @cached_property
+    def all_finite(self) -> bool:
+        """Whether every log-prob is a finite number; also if none are known."""
+        return self.log_probs is None or bool(self.log_probs.detach().isfinite().all())
+
+
+def before(values: Tensor) -> Tensor:
+    """What a matrix of booleans has one column earlier; false in the first column."""
+    shifted = torch.zeros_like(values)
+    shifted[:, 1:] = values[:, :-1]
+    return shifted
+
+
+def after(values: Tensor) -> Tensor:
+    """What a matrix of booleans has one column later; false in the last column."""
+    shifted = torch.zeros_like(values)
+    shifted[:, :-1] = values[:, 1:]
+    return shifted
