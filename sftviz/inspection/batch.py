@@ -69,3 +69,4 @@ class Reading:
     shift: int | None = None  # where labels agree with input ids: 0 the same column, 1 the next
     usual_shift: int | None = None  # what the names of the tensors promise
     question: str = ""  # if two readings fit: both, and the keyword that decides
+    log_probs: Tensor | None = None  # those that the batch has, as they are; if it has any

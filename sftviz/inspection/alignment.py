@@ -1,0 +1,122 @@
+"""Where labels agree with input ids: in the same column, or in the next. And which are ignored."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sftviz.inspection.batch import Hints
+from sftviz.inspection.collect import Columns
+from sftviz.inspection.padding import Parts
+
+_WORDS = ("the input of the same column", "the input one column later", "that two columns later")
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How labels belong to input ids."""
+
+    is_shifted: bool  # what they are taken for
+    shift: int | None = None  # what the numbers say: 0 the same column, 1 the next, 2 that after it
+    usual_shift: int | None = None  # what the names promise
+    ignore_index: int | None = None
+    is_label: Tensor | None = None  # (B, L) bool, not ignored; None: there are no labels
+    evidence: tuple[str, ...] = ()
+    question: str = ""
+
+
+def align(columns: Columns, parts: Parts, hints: Hints) -> Alignment:
+    """Find out where labels agree with input ids.
+
+    If they agree in several columns, or nowhere, the names of the tensors decide.
+    """
+    usual = _usual_shift(columns)
+    if columns.labels is None:
+        is_shifted = columns.ids is None if hints.shifted is None else hints.shifted
+        return Alignment(is_shifted, usual_shift=usual)
+    ignore_index = _ignore_index(columns, hints)
+    is_label = columns.labels != (-100 if ignore_index is None else ignore_index)
+    shift, evidence = None, []
+    if ignore_index is not None:
+        count = int((~is_label).sum())
+        evidence.append(f"{columns.names['labels']} is {ignore_index} at {count} tokens.")
+    if columns.ids is not None:
+        counts = _agreements(columns.ids, columns.labels, is_label, parts.segments)
+        shift = _best(counts, usual)
+        shown = 0 if shift is None else shift
+        agree, compared = counts[shown]
+        what = "labels" if ignore_index is None else "labels that count"
+        all_or = "all " if agree == compared and agree else ""
+        evidence.append(f"Of {compared} {what}, {all_or}{agree} equal {_WORDS[shown]}.")
+    question = ""
+    if hints.shifted is not None:
+        is_shifted = hints.shifted
+    elif shift in (0, 1):
+        is_shifted = shift == 1
+    else:
+        is_shifted = usual == 1
+        if usual is None and is_label.any():
+            question = (
+                "Labels may be those of the same column or of the next: read as those of the same; "
+                "give shifted=True or shifted=False."
+            )
+    return Alignment(is_shifted, shift, usual, ignore_index, is_label, tuple(evidence), question)
+
+
+def _usual_shift(columns: Columns) -> int | None:
+    """Where the names of the tensors promise that labels agree with input ids."""
+    names = columns.names
+    if columns.labels is None:
+        return None
+    if names["labels"] != "labels" or columns.log_probs is not None:
+        return 1
+    mask = names.get("mask", "")
+    is_megatron = names.get("ids") == "tokens" and "loss_mask" in mask
+    if "response_mask" in mask or is_megatron:
+        return 1
+    # The models of Hugging Face shift labels themselves.
+    return 0 if names.get("ids") == "input_ids" and {"attention", "positions"} & {*names} else None
+
+
+def _ignore_index(columns: Columns, hints: Hints) -> int | None:
+    """The label of what does not count: a negative one, or one that often stands where it can't be
+    the token of any column nearby."""
+    labels, ids = columns.labels, columns.ids
+    assert labels is not None
+    if hints.ignore_index is not None:
+        return hints.ignore_index
+    if int(labels.min()) < 0:
+        negative = labels[labels < 0]
+        return -100 if (negative == -100).any() else int(negative.mode().values)
+    if ids is None or labels.shape[1] < 2:
+        return None
+    is_other = (labels[:, :-1] != ids[:, :-1]) & (labels[:, :-1] != ids[:, 1:])
+    other = labels[:, :-1][is_other]
+    if len(other) < 3:
+        return None
+    often = other.mode().values
+    return int(often) if int((other == often).sum()) >= 0.9 * len(other) else None
+
+
+def _agreements(
+    ids: Tensor, labels: Tensor, is_label: Tensor, segments: Tensor | None
+) -> list[tuple[int, int]]:
+    """For each distance: how many labels equal the input id there, and how many can be compared."""
+    L = ids.shape[1]
+    found = []
+    for distance in range(min(3, L)):
+        can = is_label[:, : L - distance]
+        if segments is not None:  # within one document
+            can = can & (segments[:, : L - distance] == segments[:, distance:])
+            can &= segments[:, distance:] >= 0
+        equal = (labels[:, : L - distance] == ids[:, distance:]) & can
+        found.append((int(equal.sum()), int(can.sum())))
+    return found
+
+
+def _best(counts: list[tuple[int, int]], usual: int | None) -> int | None:
+    """The distance at which most labels agree. If it is not one, the usual one, if it is of these."""
+    shares = [agree / compared if compared else 0.0 for agree, compared in counts]
+    best = [distance for distance, share in enumerate(shares) if share == max(shares)]
+    if max(shares) <= 0.5:
+        return None
+    return best[0] if len(best) == 1 else usual if usual in best else None

@@ -1,0 +1,335 @@
+"""From anything that contains a batch to its tensors by role, each (B, L).
+
+Nothing is changed and nothing is moved: a tensor of shape (B, L) and of the right dtype is used as it
+is. What can't be read is refused here, with a sentence.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sftviz.rows import mask_rows
+from sftviz.validate import brief, check_floating, check_ids, check_tensor, listed, place
+
+ROLES = {  # the names that each role has in one stack or another
+    "ids": ("input_ids", "tokens", "inputs", "input_tokens", "input", "model_input"),
+    "labels": ("labels", "targets", "target_ids", "target_tokens", "target"),
+    "mask": (
+        "response_mask",
+        "loss_mask",
+        "completion_mask",
+        "assistant_masks",
+        "assistant_mask",
+        "weights",
+        "loss_weights",
+        "mask",
+    ),
+    "log_probs": ("policy_log_probs", "log_probs"),
+    "attention": ("attention_mask",),
+    "positions": ("position_ids", "positions", "input_pos"),
+    "borders": ("cu_seqlens", "cu_seqlens_q", "cu_seq_lens_q"),
+    "lengths": ("seq_lengths", "seq_lens"),
+}
+_ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
+_MAIN = ("ids", "labels", "mask", "log_probs")  # one of them says how many tokens there are
+_EXAMPLE = 'for example {"input_ids": …, "labels": …}'
+WEIGHTS = ("weights", "loss_weights")  # masks that may contain any number of at least 0
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The tensors of a batch by what they are, and the names that they had."""
+
+    names: Mapping[str, str]  # of each role that was found; several masks as "… and …"
+    unused: tuple[str, ...]  # names that were not used
+    shape: tuple[int, int]  # (B, L)
+    ids: Tensor | None = None  # (B, L) int64
+    labels: Tensor | None = None  # (B, L) int64
+    mask: Tensor | None = None  # (B, L) of numbers or booleans; of several, their product
+    log_probs: Tensor | None = None  # (B, L) floating point
+    attention: Tensor | None = None  # (B, L)
+    positions: Tensor | None = None  # (B, L) int64
+    borders: Tensor | None = None  # (B, n) where each document of a row ends, ascending
+    is_filled: Tensor | None = None  # (B, L) bool: shorter rows were given, and filled up here
+
+    @property
+    def anything(self) -> Tensor:
+        """One of the tensors of shape (B, L): what is on its device."""
+        found = (self.ids, self.labels, self.mask, self.log_probs)
+        return next(tensor for tensor in found if tensor is not None)
+
+
+def collect(batch: object) -> Columns:
+    """Find the tensors of a batch by their names.
+
+    Raises:
+        TypeError, ValueError: there is nothing that can be read, or it does not fit together.
+    """
+    entries = _entries(batch)
+    names: dict[str, list[str]] = {}
+    unused = []
+    for name, value in entries.items():
+        role = _ROLE_OF.get(name)
+        is_second = role in names and role != "mask"
+        no_tensor = role == "ids" and "policy_log_probs" in entries and _is_text(value)
+        no_mask = role in ("attention", "positions") and getattr(value, "ndim", 2) > 2
+        if role is None or is_second or no_tensor or no_mask or _is_attention(name, value, entries):
+            unused.append(name)
+        else:
+            names.setdefault(role, []).append(name)
+    main = [names[role][0] for role in _MAIN if role in names]
+    if not main:
+        known = "input_ids, labels, loss_mask or policy_log_probs"
+        raise ValueError(
+            f"batch has {listed([brief(name) for name in entries])} and nothing that says which "
+            f"tokens there are: give {known} by name."
+        )
+    found = {name: _rows(name, entries[name]) for role in names for name in names[role]}
+    tensors = {name: _checked(name, rows) for name, (rows, _) in found.items()}
+    first = tensors[main[0]]
+    filled = found[main[0]][1]
+    for role in (*_MAIN, "attention", "positions"):
+        for name in names.get(role, ()):
+            _check_fit(name, tensors[name], main[0], first, (found[name][1], filled))
+    B, L = first.shape
+    columns: dict[str, Any] = {role: tensors[each[0]] for role, each in names.items()}
+    for name in names.get("mask", ())[1:]:
+        columns["mask"] = columns["mask"] * tensors[name]
+    if "positions" in columns:
+        columns["positions"] = columns["positions"].expand(B, L)
+    lengths = columns.pop("lengths", None)
+    if lengths is not None:
+        ends = lengths.cumsum(1)
+        if len(ends) == 1 and B > 1 and ends.shape[1] == B:
+            ends = lengths.T  # one row each
+        columns.setdefault("borders", ends)
+        names.setdefault("borders", names["lengths"])
+    if "borders" in columns:
+        where = names["borders"][0]
+        columns["borders"] = _per_row(where, columns["borders"].to(first.device), B, L)
+    if filled is not None:
+        ends = torch.tensor(filled, device=first.device)[:, None]
+        columns["is_filled"] = torch.arange(L, device=first.device) >= ends
+    spoken = {role: " and ".join(each) for role, each in names.items()}
+    return Columns(names=spoken, unused=tuple(unused), shape=(B, L), **columns)
+
+
+def _entries(batch: Any) -> dict[str, Any]:
+    """What a batch has by name, without what is None. Of several examples, a list for each name."""
+    fields = getattr(batch, "_asdict", None)  # a named tuple
+    if fields is not None:
+        batch = fields()
+    elif isinstance(batch, list | tuple):
+        return _joined(batch)
+    elif not isinstance(batch, Mapping):
+        known = [name for name in (*_ROLE_OF, "loss_fn_inputs") if hasattr(batch, name)]
+        if not known:
+            raise TypeError(
+                "batch must be a mapping of tensors, arrays or lists, or an object that has them, "
+                f"got {_described(batch)}: give what your collator makes, {_EXAMPLE}."
+            )
+        batch = {name: getattr(batch, name) for name in known}
+    if not batch:
+        raise ValueError(f"batch is empty: give what your collator makes, {_EXAMPLE}.")
+    inner = batch.get("loss_fn_inputs")  # of a datum: what the loss needs lies one level deeper
+    found = {**batch, **(inner if isinstance(inner, Mapping) else {})}
+    found.pop("loss_fn_inputs", None)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _joined(examples: Sequence[Any]) -> dict[str, Any]:
+    """Examples before they are collated, or a pair of inputs and labels."""
+    if isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[1], Tensor):
+        inputs, targets = examples
+        given = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
+        return {**given, "targets": targets}
+    if not examples or not all(isinstance(each, Mapping) or _has_names(each) for each in examples):
+        raise TypeError(
+            "batch must be a mapping of tensors, arrays or lists, or a list of mappings of one "
+            f"example each, got {brief(examples)}: give what your collator makes, {_EXAMPLE}."
+        )
+    rows = [_entries(each) for each in examples]
+    for r, row in enumerate(rows):
+        if differing := sorted(set(map(str, rows[0])) ^ set(map(str, row))):
+            raise ValueError(
+                f"example {r + 1} and example 1 do not have the same names, one lacks "
+                f"{listed(differing)}: give every example the same names."
+            )
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _has_names(value: object) -> bool:
+    return any(hasattr(value, name) for name in (*_ROLE_OF, "loss_fn_inputs"))
+
+
+def _is_text(value: Any) -> bool:
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return isinstance(value, str)
+
+
+def _is_attention(name: str, value: Any, entries: Mapping[str, Any]) -> bool:
+    """Whether "mask" says which token sees which, (B, L, L), beside labels."""
+    is_square = getattr(value, "ndim", 0) > 2 and value.shape[-1] == value.shape[-2]
+    return name == "mask" and is_square and "labels" in entries
+
+
+def _rows(name: str, value: Any) -> tuple[Tensor, list[int] | None]:
+    """A value as a matrix, and the lengths of its rows if these differ."""
+    value = _plain(value)
+    if isinstance(value, Tensor):
+        if value.is_nested:
+            return _padded(name, list(value.unbind()))
+        check_tensor(name, value)
+        _check_meta(name, value)
+        return (value[None] if value.ndim == 1 else value), None
+    if not isinstance(value, list | tuple):
+        raise TypeError(
+            f"{name} must be a tensor, an array or lists of numbers, got {_described(value)}: "
+            "give one entry per token."
+        )
+    rows = [_plain(each) for each in value]
+    if any(isinstance(row, Tensor | list | tuple) for row in rows):
+        return _padded(name, rows)
+    return _numbers(name, value, [value])[None], None
+
+
+def _plain(value: Any) -> Any:
+    """An array as a tensor; what can give its numbers by a method, as those. Else what it is."""
+    if isinstance(value, Tensor):
+        return value
+    for method in ("to_torch", "to_ints"):  # of a client of a training service
+        if hasattr(value, method):
+            return getattr(value, method)()
+    if not hasattr(value, "__array_interface__"):
+        return value
+    try:
+        return torch.tensor(value.astype(value.dtype.newbyteorder("=")))
+    except TypeError:
+        return value.tolist()  # of objects: as lists, their entries are looked at
+
+
+def _padded(name: str, rows: list[Any]) -> tuple[Tensor, list[int] | None]:
+    """Rows of any lengths as a matrix."""
+    if not any(isinstance(row, Tensor) for row in rows) and len(set(map(_length, rows))) == 1:
+        return _numbers(name, rows, rows), None
+    tensors = [row if isinstance(row, Tensor) else _numbers(name, row, rows) for row in rows]
+    for row in tensors:
+        _check_meta(name, row)
+    tensors = [row[0] if row.ndim == 2 and len(row) == 1 else row for row in tensors]
+    if wrong := [tuple(row.shape) for row in tensors if row.ndim != 1]:
+        raise ValueError(f"{name} must be rows of numbers, got a row of shape {wrong[0]}.")
+    lengths = [len(row) for row in tensors]
+    is_even = len(set(lengths)) == 1
+    return pad_sequence(tensors, batch_first=True), None if is_even else lengths
+
+
+def _length(row: Any) -> int:
+    return len(row) if isinstance(row, list | tuple) else -1
+
+
+def _numbers(name: str, value: Any, rows: list[Any]) -> Tensor:
+    """Lists of numbers as a tensor. `rows` is what the message is about if they are not."""
+    try:
+        return torch.tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        mask_rows(name, rows)  # the same question entry by entry: says which one is no number
+        raise ValueError(
+            f"{name} must be rows of numbers, got {brief(value)}: give one number per token."
+        ) from None
+
+
+def _check_meta(name: str, tensor: Tensor) -> None:
+    if tensor.is_meta:
+        raise ValueError(
+            f"{name} is on the meta device, where tensors have a shape and no numbers: "
+            "give the batch that the model is trained on."
+        )
+
+
+def _checked(name: str, rows: Tensor) -> Tensor:
+    """Check the dtype and the numbers of a matrix."""
+    role = _ROLE_OF[name]
+    if role in ("ids", "labels", "positions", "borders", "lengths"):
+        return check_ids(name, rows)
+    if role == "log_probs":
+        check_floating(name, rows, "log-probabilities are numbers of at most 0")
+    if rows.ndim != 2 or rows.numel() == 0:
+        raise ValueError(
+            f"{name} must have shape (B, S) with at least one token, got {tuple(rows.shape)}: "
+            "one row per sequence, one column per token."
+        )
+    if role == "mask":
+        _check_weights(name, rows)
+    return rows
+
+
+def _check_weights(name: str, mask: Tensor) -> None:
+    if mask.dtype == torch.bool:
+        return
+    if mask.is_complex():
+        raise TypeError(f"{name} must be bool, integer or floating point, got {mask.dtype}.")
+    least, most = (float(each) for each in mask.aminmax())
+    any_number = name in WEIGHTS
+    is_fraction = mask.is_floating_point() and most <= 1
+    if least >= 0 and (most < float("inf") if any_number else is_fraction or most <= 1):
+        return
+    wanted = "0 and 1, or fractions between them"
+    is_wrong = ~((mask >= 0) & (mask <= 1))
+    if any_number:
+        wanted, is_wrong = "finite numbers of at least 0", ~((mask >= 0) & mask.isfinite())
+    row, column = is_wrong.nonzero()[0].tolist()
+    raise ValueError(
+        f"{name} must contain {wanted}, got {mask[row, column].item():g} at {place(row, column)}: "
+        "it says how much each token counts."
+    )
+
+
+def _check_fit(
+    name: str, tensor: Tensor, first_name: str, first: Tensor, lengths: tuple[Any, Any]
+) -> None:
+    """Check that a matrix has one entry for each of another one."""
+    is_shared = _ROLE_OF[name] == "positions" and tensor.shape == (1, first.shape[1])
+    if tensor.shape != first.shape and not is_shared:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)} but {first_name} has shape "
+            f"{tuple(first.shape)}: give one entry per token."
+        )
+    if lengths[0] != lengths[1] and not is_shared:
+        raise ValueError(
+            f"{name} and {first_name} have rows of different lengths: give one entry per token."
+        )
+    if tensor.device != first.device:
+        raise ValueError(
+            f"{name} is on {tensor.device} but {first_name} is on {first.device}: "
+            "move one of them to the other's device."
+        )
+
+
+def _per_row(name: str, borders: Tensor, B: int, L: int) -> Tensor:
+    """Ends of documents, ascending in each row of L: from those of all rows in one, or per row."""
+    if borders.shape[0] == 1 and B > 1:
+        starts = torch.arange(B, device=borders.device)[:, None] * L
+        borders = (borders - starts).clamp(0, L)  # counted through all rows
+    borders = borders.where(borders >= 0, L)  # filled up with −1
+    borders = torch.cummax(borders, 1).values if borders.shape[0] > 1 else borders
+    is_wrong = (borders.diff(dim=1) < 0).any() | (borders[:, -1] > L).any()
+    if borders.shape[0] != B or is_wrong:
+        raise ValueError(
+            f"{name} does not fit rows of {L} tokens, got {brief(borders.tolist())}: "
+            "documents follow one another, and end with their row at the latest."
+        )
+    return borders.contiguous()
+
+
+def _described(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, Tensor):
+        return f"a {kind} of shape {tuple(value.shape)}"
+    return kind if value is None or isinstance(value, Iterable) and not value else (
+        f"{kind} {brief(value)}"
+    )

@@ -1,0 +1,138 @@
+"""Which columns of a batch are padding, and to which document each of the others belongs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sftviz.inspection.batch import Hints
+from sftviz.inspection.collect import Columns
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What each column of a batch belongs to. None: nothing says so."""
+
+    is_real: Tensor | None  # (B, L) bool, not padding
+    documents: Tensor | None  # (B, L) int64, from 0 in each row
+    is_guess: bool = False  # padding was recognised by its ids alone
+    evidence: tuple[str, ...] = ()
+
+    @cached_property
+    def segments(self) -> Tensor | None:
+        """(B, L) int64, the document of each column, and −1 for padding; None: neither is known."""
+        if self.is_real is None:
+            return self.documents
+        known = torch.zeros_like(self.is_real, dtype=torch.int64)
+        return (known if self.documents is None else self.documents).where(self.is_real, -1)
+
+
+def divide(columns: Columns, hints: Hints) -> Parts:
+    """Find the padding and the documents of a batch."""
+    evidence = []
+    is_real, source = _real(columns)
+    is_guess = is_real is None
+    if is_guess and columns.ids is not None:
+        is_real, source = _guessed(columns, hints)
+    if is_real is not None and not is_real.all():
+        count = int((~is_real).sum())
+        sides = [side for side, c in (("left", 0), ("right", -1)) if not is_real[:, c].all()]
+        where = f" on the {' and on the '.join(sides)}" if sides else ""
+        evidence.append(f"{source}: {_many(count, 'token')} of padding{where}.")
+    documents, source = _documents(columns, is_real)
+    if documents is not None:
+        count = int((documents.amax(1) + 1).sum())
+        rows = _many(columns.shape[0], "row")
+        evidence.append(f"{source}: {_many(count, 'document')} in {rows}.")
+    return Parts(is_real, documents, is_guess, tuple(evidence))
+
+
+def _real(columns: Columns) -> tuple[Tensor | None, str]:
+    """What is not padding by a tensor that says so, and the beginning of a sentence about it."""
+    _, L = columns.shape
+    if columns.attention is not None:
+        return columns.attention != 0, f"{columns.names['attention']} is 0 there"
+    if columns.is_filled is not None:
+        return ~columns.is_filled, "Rows differ in length"
+    if columns.borders is not None:
+        ends = columns.borders[:, -1:]
+        if (ends < L).any():
+            places = torch.arange(L, device=ends.device)
+            return places < ends, f"{columns.names['borders']} ends before the row does"
+    elif columns.positions is not None:
+        runs = _run_at_end(columns.positions == 0)  # documents of one token, or padding
+        if (runs > 1).any() and not (runs == L).any():
+            places = torch.arange(L, device=runs.device)
+            is_real = places < L - runs.where(runs > 1, 0)[:, None]
+            return is_real, f"{columns.names['positions']} ends with zeros"
+    return None, ""
+
+
+def _guessed(columns: Columns, hints: Hints) -> tuple[Tensor | None, str]:
+    """What is not padding by ids: a run of one id at the end of rows, or of the pad id at both ends.
+
+    Without a pad id, the run must end two rows or more, or be of three tokens and follow on
+    something else in its row; a shorter one may well be text.
+    """
+    ids = columns.ids
+    assert ids is not None
+    pad = hints.pad_token_id
+    if pad is not None:
+        other = ids != pad
+        is_real = _from_first(other) & _from_first(other.flip(1)).flip(1)
+        return is_real, "The pad id is at the ends of rows"
+    runs = _run_at_end(ids == ids[:, -1:])
+    is_run = (runs > 1) & (runs < ids.shape[1])
+    if not is_run.any():
+        return None, ""
+    last = ids[is_run, -1]
+    is_plain = len(last) > 1 or int(runs[is_run].max()) > 2
+    if not is_plain or (last != last[0]).any():
+        return None, ""
+    is_real = _from_first((ids != last[0]).flip(1)).flip(1)
+    return is_real, "One id is at the end of rows again and again"
+
+
+def _documents(columns: Columns, is_real: Tensor | None) -> tuple[Tensor | None, str]:
+    """The document of each column, and the beginning of a sentence about them."""
+    B, L = columns.shape
+    if (ends := columns.borders) is not None:
+        places = torch.arange(L, device=ends.device).expand(B, L).contiguous()
+        documents = torch.searchsorted(ends, places, right=True)
+        documents -= documents[:, :1].clone()
+        if is_real is not None:  # what follows the last document belongs to none
+            documents = documents.minimum(documents.where(is_real, 0).amax(1, keepdim=True))
+        return documents, f"{columns.names['borders']} says where documents end"
+    attention = columns.attention
+    if attention is not None and not attention.dtype.is_floating_point:
+        numbers = attention.long()
+        if int(numbers.max()) > 1:  # the number of the document, 0 for padding
+            return (numbers - 1).clamp(min=0), f"{columns.names['attention']} numbers documents"
+    if columns.positions is None:
+        return None, ""
+    is_start = columns.positions == 0
+    if is_real is not None:
+        is_start = is_start & is_real
+    documents = is_start.cumsum(1)
+    if is_real is None:
+        first = documents[:, :1]
+    else:
+        first = documents.where(is_real, L).amin(1, keepdim=True)
+    documents = (documents - first).clamp(min=0)
+    return documents, f"{columns.names['positions']} begins again at 0"
+
+
+def _from_first(is_it: Tensor) -> Tensor:
+    """(B, L) bool, whether a column is at or after the first that is it."""
+    return is_it.cumsum(1) > 0
+
+
+def _run_at_end(is_it: Tensor) -> Tensor:
+    """(B,) how many columns at the end of each row are all it."""
+    places = torch.arange(1, is_it.shape[1] + 1, device=is_it.device)
+    return is_it.shape[1] - places.where(~is_it, 0).amax(1)
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
