@@ -53,6 +53,7 @@ def inspect(prog: str, words: list[str]) -> tuple[str, str, int]:
             read_file(arguments.file),
             tokenizer,
             gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+            needs_grad=False,
             redact=arguments.redact,
         )
     remark = ""

@@ -125,6 +125,7 @@ def inspect_batch(
     gradient_accumulation_steps: int | None = None,
     normalize_constant: float | None = None,
     window: Sequence[object] = (),
+    needs_grad: bool = True,
     redact: bool = False,
     shifted: bool | None = None,
     mask_about: Literal["token", "label"] | None = None,
@@ -150,6 +151,8 @@ def inspect_batch(
         gradient_accumulation_steps: int G >= 1, if the gradient is to be judged too.
         normalize_constant: the c of the step; None: 1.
         window: all microbatches of an optimizer step, to compare how many tokens count in each.
+        needs_grad: whether log-probs must require grad, as before a step. False: they are from a
+            file, or from an evaluation.
         redact: keep only shapes, counts and places: no text, no ids, no log-probs.
         shifted: whether labels are those of the next column already. None, here and below: this is
             found out.
@@ -190,11 +193,11 @@ def inspect_batch(
     )
     reading = read_batch(batch, hints)
     if log_probs is None:
-        log_probs = _member(batch, "policy_log_probs", None)
+        log_probs = reading.log_probs
     aligned = _aligned(reading.batch, logits, log_probs)
     weights = tuple(read_batch(each, hints).batch.weights for each in window)
     counts = tuple(int((each != 0).sum()) for each in weights)
-    findings = find(Subject(reading, hints, aligned, G, c, counts))
+    findings = find(Subject(reading, hints, aligned, G, c, counts, needs_grad))
     known = {"gradient_accumulation_steps": G, "normalize_constant": c, "window": weights}
     if redact:
         mask = NormalBatch(reading.batch.response_mask.double())

@@ -9,7 +9,6 @@ from sftviz.drawing.formatting import count_of, number, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.inspection.findings import Finding
 from sftviz.token_texts import token_texts
-from sftviz.validate import place
 from sftviz.views.focus import starts
 from sftviz.views.grid import MAX_ROWS, Columns, fit_columns, fit_range
 from sftviz.views.overview import Lens, asked, overview
