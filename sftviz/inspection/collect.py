@@ -330,6 +330,8 @@ def _described(value: object) -> str:
     kind = type(value).__name__
     if isinstance(value, Tensor):
         return f"a {kind} of shape {tuple(value.shape)}"
-    return kind if value is None or isinstance(value, Iterable) and not value else (
-        f"{kind} {brief(value)}"
+    return (
+        kind
+        if value is None or isinstance(value, Iterable) and not value
+        else (f"{kind} {brief(value)}")
     )
