@@ -18,13 +18,18 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, PRESETS, WORKED_EXAMPLE
 from sftviz.files import load_inputs
 from sftviz.inputs import StepInputs
+from sftviz.inspection.findings import Finding
+from sftviz.inspection.inspection import Inspection, inspect_batch
 from sftviz.log_probs import compute_entropy, get_response_log_probs
 from sftviz.logits import LogitsInputs, LogitsTrace, trace_logits
 from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, Scaling
+from sftviz.shares import GradientShares, gradient_shares
 from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
+from sftviz.token_texts import token_texts
 from sftviz.tokens import TokenBatch, build_token_batch
 from sftviz.views.accumulation import accumulation_flow, scaling_table
 from sftviz.views.logits import logits_flow
+from sftviz.views.shares import shares_table
 from sftviz.views.stages import Stage, explain_step
 from sftviz.views.step import gradient_formula, gradient_table, key_formula, step_flow, token_table
 from sftviz.views.tokens import shift_view
@@ -46,13 +51,14 @@ _LAZY = {
 # fmt: off
 __all__ = [
     "FIVE_WORDS", "MISTAKEN_SCALINGS", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
-    "AccumulationExplorer", "AccumulationTrace", "Drawing", "LogitsExplorer", "LogitsInputs",
-    "LogitsTrace", "MicrobatchRecord", "Scaling", "Stage", "StepExplorer", "StepInputs",
-    "StepTrace", "TokenBatch", "accumulate", "accumulation_flow", "build_token_batch",
-    "compute_entropy", "explain_step", "full_batch_gradient", "get_response_log_probs",
-    "gradient_formula", "gradient_table", "key_formula", "load_inputs", "logits_flow",
-    "masked_normalize", "scaling_table", "sft_microbatch_train_step", "shift_view", "step_flow",
-    "token_table", "trace_logits", "trace_step",
+    "AccumulationExplorer", "AccumulationTrace", "Drawing", "Finding", "GradientShares",
+    "Inspection", "LogitsExplorer", "LogitsInputs", "LogitsTrace", "MicrobatchRecord",
+    "Scaling", "Stage", "StepExplorer", "StepInputs", "StepTrace", "TokenBatch", "accumulate",
+    "accumulation_flow", "build_token_batch", "compute_entropy", "explain_step",
+    "full_batch_gradient", "get_response_log_probs", "gradient_formula", "gradient_shares",
+    "gradient_table", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
+    "masked_normalize", "scaling_table", "sft_microbatch_train_step", "shares_table",
+    "shift_view", "step_flow", "token_table", "token_texts", "trace_logits", "trace_step",
 ]
 # fmt: on
 

@@ -1,6 +1,7 @@
 """The picture of an inspection: what was found, the whole batch, and its tokens under a lens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from sftviz.token_texts import token_texts
 from sftviz.views.focus import starts
 from sftviz.views.grid import MAX_ROWS, Columns, fit_columns, fit_range
 from sftviz.views.overview import Lens, asked, overview
-from sftviz.views.parts import FRAME, TONES, check_width
+from sftviz.views.parts import FRAME, check_width
 from sftviz.views.shares import shares_table
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 _SIGNS = {"error": ("✗", "scaled_loss"), "warning": ("!", "loss"), "note": ("i", "muted")}
 _NAMES = 8  # cells, for the names of the lines of a row
 _TOKEN = 10  # cells, of a token
-_SHOWN = {  # the lines of a row: their names, and the tensors that they show
-    "reads": "tokens",
-    "predicts": "labels",
-    "counts": "response_mask",
-    "log-prob": "policy_log_probs",
+_SHOWN = {  # the lines of a row: which tensor each shows, and its tone where a token counts
+    "reads": ("input_ids", "entry"),
+    "predicts": ("labels", "response"),
+    "counts": ("response_mask", "response"),
+    "log-prob": ("policy_log_probs", "response"),
 }
 
 
@@ -83,86 +84,97 @@ def _finding(at: int, finding: Finding, width: int) -> Iterator[Node]:
 
 
 def _batch(inspection: "Inspection", width: int, column: int | None) -> Node:
+    """The whole batch, and its tokens under the lens."""
     batch, log_probs = inspection.batch, inspection.log_probs
     B, S = batch.weights.shape
     flagged = [each for finding in inspection.findings for each in finding.places]
-    at_row, at_column = next(iter([*flagged, *starts(inspection.response_mask)]), (0, 0))
-    rows = fit_range(B, MAX_ROWS, at_row)
+    row, at = next(iter([*flagged, *starts(inspection.response_mask)]), (0, 0))
+    rows = fit_range(B, MAX_ROWS, row)
+    first, _ = asked("column", column, S, max(0, at - 1))  # with its neighbour
     texts: dict[str, dict[int, dict[int, str]]] = {}
 
     def write(columns: Sequence[int]) -> Iterator[int]:
-        for name in _SHOWN:
-            lines = _texts(inspection, name, rows, columns)
-            if lines is not None:
-                texts[name] = {
-                    row: dict(zip(columns, line, strict=True))
-                    for row, line in zip(rows, lines, strict=True)
-                }
-                yield max(len(text) for line in lines for text in line)
+        for name, written in _texts(inspection, rows, columns).items():
+            texts[name] = {
+                row: dict(zip(columns, line, strict=True))
+                for row, line in zip(rows, written, strict=True)
+            }
+            yield max(len(text) for line in written for text in line)
 
-    first, _ = asked("column", column, S, at_column)
     columns = fit_columns(S, width - _NAMES - 1, write, 3, first)
+    table = _Table(inspection, columns, texts)
     lines: list[Node] = [Text("The batch", "title")]
     if len(rows) < B or len(columns.shown) < S:
         lens = Lens(rows.start, len(rows), columns.shown.start, len(columns.shown))
         lines += [overview(inspection.response_mask, log_probs, width, lens, flagged), Text("")]
-    numbers = [Row((Text(" " * _NAMES), each), gap=1) for each in columns.numbers()]
-    blocks = [block for row in rows for block in _row(inspection, row, columns, texts)]
-    return Card(Align(Column((*lines, *numbers, *blocks)), width))
+    lines += [Row((Text(" " * _NAMES), numbers), gap=1) for numbers in columns.numbers()]
+    lines += [line for row in rows for line in table.row(row)]
+    return Card(Align(Column(tuple(lines)), width))
 
 
 def _texts(
-    inspection: "Inspection", name: str, rows: range, columns: Sequence[int]
-) -> list[list[str]] | None:
-    """What a line shows in some rows and columns; None if the batch has nothing to show."""
+    inspection: "Inspection", rows: range, columns: Sequence[int]
+) -> dict[str, list[list[str]]]:
+    """What the batch has to show in some rows and columns, by the name of the line."""
     batch = inspection.batch
-    values = {
-        "reads": batch.tokens,
-        "predicts": batch.known_labels,
-        "counts": batch.weights,
-        "log-prob": inspection.log_probs,
-    }[name]
-    if values is None:
-        return None
-    part = values[rows.start : rows.stop, columns[0] : columns[-1] + 1]
-    if name in ("counts", "log-prob"):
-        return [list(map(number, line)) for line in part.tolist()]
-    texts = token_texts(inspection.tokenizer, part)
-    return [[token_label(text, _TOKEN) for text in line] for line in texts]
+    ids = {"reads": batch.tokens, "predicts": batch.known_labels}
+    numbers = {"counts": batch.weights, "log-prob": inspection.log_probs}
+    part = slice(rows.start, rows.stop), slice(columns[0], columns[-1] + 1)
+    words = {
+        name: [
+            [token_label(text, _TOKEN) for text in line]
+            for line in token_texts(inspection.tokenizer, values[part])
+        ]
+        for name, values in ids.items()
+        if values is not None
+    }
+    return words | {
+        name: [list(map(number, line)) for line in values[part].tolist()]
+        for name, values in numbers.items()
+        if values is not None
+    }
 
 
-def _row(
-    inspection: "Inspection",
-    row: int,
-    columns: Columns,
-    texts: dict[str, dict[int, dict[int, str]]],
-) -> Iterator[Node]:
-    """The lines of a row, and below them the numbers of the findings."""
-    counts = inspection.response_mask[row].tolist()
-    count = f"{sum(counts)} of {len(counts)} count"
-    yield Row((Text(f"row {row + 1}", "title"), Text(count, "muted")), gap=2)
-    for name, lines in texts.items():
-        key = _SHOWN[name]
+@dataclass(frozen=True)
+class _Table:
+    """The tokens of a batch in some columns: a few lines for each row."""
 
-        def cell(column: int, name: str = name, key: str = key, lines: dict = lines) -> Cell:
-            is_entry = name == "reads" or counts[column]
-            tone = "entry" if name == "reads" else TONES[key] if is_entry else "masked"
-            return Cell(lines[row][column], columns.cell, tone, f"{key}[{row},{column}]")
+    inspection: "Inspection"
+    columns: Columns
+    texts: Mapping[str, Mapping[int, Mapping[int, str]]]  # of each line, by row, by column
 
-        yield Row((Text(f"{name:<{_NAMES}}", "muted"), columns.line(cell)), gap=1)
-    numbers = {column: _numbers(inspection, (row, column)) for column in columns.shown}
-    if any(numbers.values()):
+    def row(self, row: int) -> Iterator[Node]:
+        """A heading, a line for each thing that is known, and the numbers of the findings."""
+        counts = self.inspection.response_mask[row].tolist()
+        count = f"{sum(counts)} of {len(counts)} count"
+        yield Row((Text(f"row {row + 1}", "title"), Text(count, "muted")), gap=2)
+        for name in self.texts:
+            cells = self.columns.line(lambda at, name=name: self.cell(name, row, at, counts[at]))
+            yield self.line(name, "muted", cells)
+        found = {at: self.findings((row, at)) for at in self.columns.shown}
+        if any(found.values()):
+            numbers = self.columns.line(lambda at: self.number(found[at]))
+            yield self.line("finding", "scaled_loss", numbers)
 
-        def sign(column: int) -> Node:
-            return Align(Text(f"{numbers[column]} ", "scaled_loss"), columns.cell, "right")
+    def line(self, name: str, tone: str, cells: Node) -> Node:
+        """A line with its name."""
+        return Row((Text(f"{name:<{_NAMES}}", tone), cells), gap=1)
 
-        yield Row((Text(f"{'finding':<{_NAMES}}", "scaled_loss"), columns.line(sign)), gap=1)
+    def cell(self, name: str, row: int, column: int, counts: bool) -> Cell:
+        """What one line shows in one column."""
+        field, tone = _SHOWN[name]
+        tone = tone if counts or name == "reads" else "masked"
+        text = self.texts[name][row][column]
+        return Cell(text, self.columns.cell, tone, f"{field}[{row},{column}]")
 
+    def number(self, text: str) -> Node:
+        """The numbers of findings, below the digits of a cell."""
+        return Align(Text(f"{text} ", "scaled_loss"), self.columns.cell, "right")
 
-def _numbers(inspection: "Inspection", at: tuple[int, int]) -> str:
-    """The numbers of the findings about a token."""
-    found = enumerate(inspection.findings, start=1)
-    return ",".join(str(index) for index, finding in found if at in finding.places)
+    def findings(self, at: tuple[int, int]) -> str:
+        """The numbers of the findings about a token."""
+        found = enumerate(self.inspection.findings, start=1)
+        return ",".join(str(index) for index, finding in found if at in finding.places)
 
 
 def _wrapped(text: str, width: int, tone: str = "ink") -> list[Text]:
