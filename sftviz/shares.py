@@ -67,8 +67,8 @@ def gradient_shares(window: Sequence[Rows], scaling: Scaling | str) -> GradientS
     Source: https://github.com/huggingface/transformers/issues/24725
     """
     scaling = find_scaling(scaling)
-    weights = _check_window(window)
     with torch.inference_mode(False), torch.enable_grad():
+        weights = _check_window(window)
         sizes = []
         for each, counts in zip(weights, count_window(weights, G=len(weights)), strict=True):
             log_probs = torch.full_like(each, -1.0, requires_grad=True)  # any would do

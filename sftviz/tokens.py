@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sftviz.validate import brief, check_count
+from sftviz.label_log_probs import IGNORE_INDEX
+from sftviz.validate import brief, check_count, check_ids, check_mask
 
 Turn = tuple[str, Sequence[int]]
 FlatRow = tuple[list[int], list[bool]]  # token ids, and whether each is in a response
@@ -108,6 +109,38 @@ def build_token_batch(
         labels=token_ids[:, 1:].clone(),
         response_mask=in_response[:, 1:].clone(),
     )
+
+
+def mask_labels(labels: Tensor, response_mask: Tensor, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Labels with −100 where the mask is 0, as torch's cross-entropy and Hugging Face read them.
+
+    The way back is `labels != -100`.
+
+    Args:
+        labels: (B, S) integer, the next token at each position. Not changed.
+        response_mask: (B, S), 0 and 1, about the labels.
+        ignore_index: the label of a token that does not count.
+
+    Returns:
+        (B, S) int64.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type, shape or value.
+
+    Example:
+        >>> from torch.nn.functional import cross_entropy
+        >>> logits, labels = torch.zeros(1, 3, 5), torch.tensor([[4, 2, 0]])  # V = 5
+        >>> masked = mask_labels(labels, torch.tensor([[0, 1, 1]]))
+        >>> masked
+        tensor([[-100,    2,    0]])
+        >>> cross_entropy(logits.flatten(0, 1), masked.flatten(), reduction="sum")  # 2 · ln 5
+        tensor(3.2189)
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
+    """
+    ids = check_ids("labels", labels)
+    mask = check_mask("response_mask", response_mask, "labels", ids)
+    return ids.masked_fill(~mask, ignore_index)
 
 
 def _flat(row: int, turns: Sequence[Turn], vocab_size: int | None) -> FlatRow:

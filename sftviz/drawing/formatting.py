@@ -29,6 +29,15 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text.replace("-", MINUS)
 
 
+def percent(share: float) -> str:
+    """Write a share of 1 in percent.
+
+    >>> percent(0.5), percent(11 / 112)
+    ('50 %', '9.821 %')
+    """
+    return f"{number(100 * share)} %"
+
+
 def rounded(value: float) -> float:
     """The value of what `number` writes."""
     return float(number(value).replace(MINUS, "-"))

@@ -41,7 +41,7 @@ from sftviz.rules import (
     distance,
     ratio,
 )
-from sftviz.tokens import TokenBatch, build_token_batch
+from sftviz.tokens import TokenBatch, build_token_batch, mask_labels
 
 B, G = 3, 4  # different, so that ÷ G² differs from the mean
 _TIMEOUT = timedelta(seconds=60)  # how long one rank waits for another
@@ -167,7 +167,7 @@ def _accumulate(
 def _full_batch_gradient(model: nn.Module, batch: TokenBatch, divisor: Tensor) -> Gradient:
     """The gradient of all rows in one backward pass, by torch's cross-entropy, not the step. The
     sum of each row is divided by `divisor`, () or (B,)."""
-    labels = batch.labels.masked_fill(~batch.response_mask, -100)
+    labels = mask_labels(batch.labels, batch.response_mask)
     logits = model(batch.input_ids).mT  # (B, V, S), as torch's cross-entropy reads them
     losses = nn.functional.cross_entropy(logits, labels, reduction="none").sum(1)  # (B,)
     parameters = dict(model.named_parameters())
