@@ -63,9 +63,9 @@ def mask_is_inverted(subject: Subject) -> Finding | None:
         subject.is_start & subject.mask,
         "the mask is inverted",
         "error",
-        ("row counts where it begins", "rows or documents count where they begin"),
-        "and none counts where it ends, so 1 most likely marks the prompt, and the model learns to "
-        "write prompts and no response",
+        _from_the_beginning(subject),
+        "none of them counts where it ends, so most likely 1 marks the prompt, and the model "
+        "learns to write prompts and no response",
         "Exchange 0 and 1: response_mask = ~mask.bool(), or labels[~mask.bool()] = -100.",
         checklist=MASK,
     )
@@ -83,14 +83,16 @@ def prompt_counts(subject: Subject) -> Finding | None:
         start,
         "the prompt counts",
         "warning",
-        (
-            "row counts from its first prediction on",
-            "rows or documents count from their first prediction on",
-        ),
-        "most likely their prompts count, and the model learns to write prompts",
+        _from_the_beginning(subject),
+        "most likely prompts count, and the model learns to write them",
         "Mask the prompt: labels[row, :prompt_length] = -100, or response_mask = 0 there.",
         checklist=MASK,
     )
+
+
+def _from_the_beginning(subject: Subject) -> tuple[str, str]:
+    what = "document" if subject.border.any() else "row"
+    return f"{what} counts from its beginning", f"{what}s count from their beginning"
 
 
 def padding_counts(subject: Subject) -> Finding | None:
@@ -121,8 +123,8 @@ def end_never_counts(subject: Subject) -> Finding | None:
             "responses are followed by an end token that does not count",
         ),
         "the model never learns to stop",
-        "Let the end token of each response count: masking every pad_token_id masks it too if "
-        "that is the same id, so mask padding by the attention mask.",
+        "Let the end token of each response count: mask padding by the attention mask and not by "
+        "its id, and if the mask is about the token that is read, shift it: mask[:, 1:].",
         checklist=MASK,
     )
 
@@ -176,7 +178,8 @@ def hole(subject: Subject) -> Finding | None:
     if subject.is_inverted:
         return None
     mask, border = subject.mask, subject.border
-    holes = before(mask) & ~mask & ~border  # (B, S) where a response is interrupted
+    # Where a response is interrupted; what comes after a border is another text.
+    holes = before(mask & ~border) & ~mask & ~border  # (B, S)
     if _counts(subject.ends_that_count):
         assert subject.is_end is not None
         # A turn ends with an end token; what is as short as this and follows none is no turn.
@@ -188,7 +191,7 @@ def hole(subject: Subject) -> Finding | None:
         holes,
         "a hole in a response",
         "warning",
-        ("response is interrupted by masked tokens", "times a response is interrupted"),
+        ("hole in a response", "holes in responses"),
         "the tokens before and after count and no turn ends there, so most likely a mask by id or "
         "an edit has hit a token of the response",
         "Let the whole response count: make the mask from the positions where a response begins "

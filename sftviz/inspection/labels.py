@@ -23,24 +23,26 @@ def wrong_shift(subject: Subject) -> Finding | None:
     if shift is None or usual is None or shift == usual:
         return None
     if shift < usual:
-        return Finding(
-            "labels are not shifted",
-            "error",
-            "The label in each column is the token that is read there, but with these names it "
-            "should be the next one: the model learns to copy what it reads.",
-            "Shift them: inputs, targets = ids[:, :-1], ids[:, 1:].",
+        name, effect = "labels are not shifted", "the model learns to copy what it reads"
+        remedy = "Shift them: inputs, targets = ids[:, :-1], ids[:, 1:]."
+    else:
+        name = "labels are shifted twice"
+        effect = "shifted once too often, so that the model learns to skip a token"
+        remedy = (
+            "Shift once: a model or trainer that shifts labels itself gets a copy of input_ids, "
+            "with -100 where a token does not count."
         )
     return Finding(
-        "labels are shifted twice",
+        name,
         "error",
-        f"The label in each column is the token {shift} columns on, where these names promise "
-        f"{usual}: what shifts them shifts a second time, and the model learns to skip a token."
-        if usual
-        else "The label in each column is the next token, but with these names the model or the "
-        "trainer shifts labels itself: shifted twice, the model learns to skip a token.",
-        "Shift once: give labels = input_ids.clone() with -100 where a token does not count, or "
-        "call the loss yourself.",
+        f"Each label is the token {_where(shift)}, but with these names it should be that "
+        f"{_where(usual)}: {effect}.",
+        remedy,
     )
+
+
+def _where(shift: int) -> str:
+    return {0: "in the same column", 1: "in the next column"}.get(shift, f"{shift} columns on")
 
 
 def label_disagrees(subject: Subject) -> Finding | None:
