@@ -65,6 +65,14 @@ def packed(**changes) -> Subject:
     return subject_of(**{"ids": PACKED, "counts": PACKED_COUNTS, **known, **changes})
 
 
+def one_by_one(**changes) -> Subject:
+    """The same documents, each shifted by itself: where one would predict the next is no column."""
+    subject = packed(**changes)
+    batch, keep = subject.batch, ~subject.border[0]
+    fields = {name: value[:, keep] for name, value in vars(batch).items() if value is not None}
+    return read_as(subject, batch=NormalBatch(**fields))
+
+
 def changed(rows: list[list], *entries: tuple[int, int, float]) -> list[list]:
     rows = [row[:] for row in rows]
     for row, column, entry in entries:
@@ -550,6 +558,21 @@ EACH = {
 
 # The same in another form: names and places.
 ALSO = {
+    "everything, no padding in it": (
+        healthy(counts=[[1] * 10] * 2, seen=[[1] * 10] * 2),
+        [("everything counts", "warning")],
+        [],
+    ),
+    "prompts of documents that were shifted one by one": (
+        one_by_one(counts=[[0, 1, 0, 0, 1, 0, 1, 1, 1, 1]], eos_token_id=None),
+        [("the prompt counts", "warning")],
+        [(0, 0), (0, 4)],
+    ),
+    "positions of documents that were shifted one by one": (
+        one_by_one(positions=[[0, 1, 2, 3, 3, 4, 5, 6, 7, 8]]),
+        [("positions run on across documents", "warning")],
+        [(0, 4)],
+    ),
     "everything, padding too": (
         healthy(counts=[[1] * 10] * 2),
         [("everything counts", "error")],
@@ -726,6 +749,8 @@ def test_each_line_of_the_checklist_is_answered():
 
 # What could be taken for a mistake and is none.
 HEALTHY = {
+    "documents that were shifted one by one": one_by_one(),
+    "one of them without a prompt": one_by_one(counts=changed(PACKED_COUNTS, (0, 1, 1), (0, 2, 1))),
     "right padding": healthy(),
     "log-probs": healthy(log_probs=log_probs()),
     "the gradient that the step leaves": stepped(-0.25),

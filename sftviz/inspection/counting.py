@@ -72,15 +72,12 @@ def mask_is_inverted(subject: Subject) -> Finding | None:
 
 
 def prompt_counts(subject: Subject) -> Finding | None:
-    start = subject.is_start
     if subject.predicted is None or subject.everything_counts or subject.is_inverted:
         return None
-    if subject.is_padding is not None:
-        start = start & ~subject.is_padding
-    if (start & ~subject.mask).any():  # at least one row is masked there
+    if (subject.is_start & ~subject.mask).any():  # one row shows that prompts are masked
         return None
     return find_places(
-        start,
+        subject.is_start,
         "the prompt counts",
         "warning",
         _from_the_beginning(subject),
@@ -91,7 +88,7 @@ def prompt_counts(subject: Subject) -> Finding | None:
 
 
 def _from_the_beginning(subject: Subject) -> tuple[str, str]:
-    what = "document" if subject.border.any() else "row"
+    what = "document" if subject.begins_document.any() else "row"
     return f"{what} counts from its beginning", f"{what}s count from their beginning"
 
 
@@ -131,12 +128,11 @@ def end_never_counts(subject: Subject) -> Finding | None:
 
 def no_end_token(subject: Subject) -> Finding | None:
     """Rows end in different tokens, and none of them is known to end a response."""
-    predicted, is_end = subject.predicted, subject.is_end
-    if predicted is None or is_end is None or is_end.any() or subject.everything_counts:
+    if subject.predicted is None or subject.is_end is None or subject.is_end.any():
         return None
     rows = subject.rows_that_count & ~subject.mask[:, -1]  # what ends before the row does
     last = subject.last_that_counts.clamp(min=0)
-    last_ids = predicted.gather(1, last[:, None])[rows]
+    last_ids = subject.predicted.gather(1, last[:, None])[rows]
     if len(last_ids) < 2 or (last_ids == last_ids[0]).all() or subject.is_inverted:
         return None
     return find_places(
@@ -183,7 +179,7 @@ def hole(subject: Subject) -> Finding | None:
     if _counts(subject.ends_that_count):
         assert subject.is_end is not None
         # A turn ends with an end token; what is as short as this and follows none is no turn.
-        soon = after(mask) | after(after(mask) & ~border) | after(after(after(mask) & ~border))
+        soon = after(mask | after(mask | after(mask)))
         holes &= soon & ~before(subject.is_end) & ~subject.is_end
     else:
         holes &= _is_rare_hole(subject, holes & after(mask))
@@ -205,7 +201,7 @@ def _is_rare_hole(subject: Subject, single: Tensor) -> Tensor:
     tokens that count, after an id that ends no row. What is frequent may be a turn of one token,
     unless all of them are the padding id.
     """
-    mask, predicted = subject.mask, subject.predicted
+    mask, predicted, pad_id = subject.mask, subject.predicted, subject.hints.pad_token_id
     holes = single & before(before(mask)) & after(after(mask))
     if not holes.any():
         return holes
@@ -213,7 +209,7 @@ def _is_rare_hole(subject: Subject, single: Tensor) -> Tensor:
         rows = subject.rows_that_count
         last_ids = predicted.gather(1, subject.last_that_counts.clamp(min=0)[:, None])[rows]
         holes &= ~before(torch.isin(predicted, last_ids))
-        if (predicted[holes] == subject.hints.pad_token_id).all():
+        if pad_id is not None and (predicted[holes] == pad_id).all():
             return holes
     return holes if holes.sum() <= 2 else torch.zeros_like(holes)
 

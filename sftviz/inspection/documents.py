@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sftviz.inspection.finding import MASK, Finding, find_places, find_rows
-from sftviz.inspection.subject import Subject, before
+from sftviz.inspection.subject import Subject
 
 
 def border_counts(subject: Subject) -> Finding | None:
@@ -25,13 +25,10 @@ def border_counts(subject: Subject) -> Finding | None:
 
 def positions_run_on(subject: Subject) -> Finding | None:
     positions = subject.batch.position_ids
-    if positions is None or subject.batch.is_border is None:
+    if positions is None:
         return None
-    begins = before(subject.border)  # the first token of a document is read
-    runs_on = torch.zeros_like(begins)
-    runs_on[:, 1:] = begins[:, 1:] & (positions[:, 1:] == positions[:, :-1] + 1)
-    if subject.is_padding is not None:
-        runs_on &= ~before(subject.is_padding)
+    runs_on = subject.begins_document.clone()
+    runs_on[:, 1:] &= positions[:, 1:] == positions[:, :-1] + 1
     return find_places(
         runs_on,
         "positions run on across documents",

@@ -90,15 +90,24 @@ class Subject:
         return torch.zeros_like(self.mask) if border is None else border
 
     @cached_property
-    def is_start(self) -> Tensor:  # (B, S) bool: a row or a document has just begun
-        """The columns that read the first token of a row or document, and predict its second."""
-        start = before(self.border)
-        start[:, 0] = True
-        if (padding := self.is_padding) is not None and padding[:, 0].any():  # on the left
-            start[:, 0] &= ~padding[:, 0]
-            # The first real token is predicted from padding; the second one is predicted from it.
-            start |= ((~padding).cumsum(1) == 2) & ~padding & padding[:, :1]
-        return start & ~self.border
+    def begins_document(self) -> Tensor:  # (B, S) bool: false in the first column
+        """The columns that read the first token of a document and predict its second."""
+        begins, documents = before(self.border), self.batch.documents
+        if documents is not None:  # without a border, if each document was shifted by itself
+            begins[:, 1:] |= documents[:, 1:] != documents[:, :-1]
+        begins &= ~self.border
+        return begins if self.is_padding is None else begins & ~self.is_padding
+
+    @cached_property
+    def is_start(self) -> Tensor:  # (B, S) bool
+        """The same, and the columns that read the first token of a row."""
+        start, padding = self.begins_document.clone(), self.is_padding
+        if padding is None:
+            start[:, 0] = ~self.border[:, 0]
+            return start
+        start[:, 0] = ~self.border[:, 0] & ~padding[:, 0]
+        # After padding on the left the first token is predicted, then read to predict the second.
+        return start | (((~padding).cumsum(1) == 2) & ~padding & padding[:, :1])
 
     @cached_property
     def last_that_counts(self) -> Tensor:  # (B,) the last column that counts; −1: none
