@@ -558,6 +558,26 @@ EACH = {
 
 # The same in another form: names and places.
 ALSO = {
+    "inverted, padding with eos": (
+        healthy(ids=changed(IDS, (0, 8, EOS), (0, 9, EOS)), counts=INVERTED, pad_token_id=EOS),
+        [("the mask is inverted", "error")],
+        [(0, 0), (1, 0)],
+    ),
+    "inverted, no end known": (
+        healthy(counts=INVERTED, eos_token_id=None),
+        [("the mask is inverted", "error")],
+        [(0, 0), (1, 0)],
+    ),
+    "inverted, documents": (
+        packed(counts=[[1, 1, 1, 0, 0, 0, 1, 0, 0, 0]]),
+        [("the mask is inverted", "error")],
+        [(0, 0), (0, 5)],
+    ),
+    "the prompt counts, end tokens masked": (
+        healthy(counts=changed(SEEN, (0, 7, 0), (1, 9, 0))),
+        [("the prompt counts", "warning"), ("the end token never counts", "warning")],
+        [(0, 0), (1, 0)],
+    ),
     "everything, no padding in it": (
         healthy(counts=[[1] * 10] * 2, seen=[[1] * 10] * 2),
         [("everything counts", "warning")],

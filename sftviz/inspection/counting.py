@@ -109,7 +109,7 @@ def padding_counts(subject: Subject) -> Finding | None:
 
 
 def end_never_counts(subject: Subject) -> Finding | None:
-    if subject.is_end is None or _counts(subject.ends_that_count):
+    if subject.is_end is None or subject.an_end_counts:
         return None
     return find_places(
         subject.is_end & before(subject.mask) & ~subject.mask & ~subject.border,
@@ -148,16 +148,13 @@ def no_end_token(subject: Subject) -> Finding | None:
 
 def end_counts_outside(subject: Subject) -> Finding | None:
     """An end token counts that ends nothing: after another one, or where no response was."""
-    ends, follows_end = subject.ends_that_count, subject.follows_end
+    ends, follows_end = subject.ends, subject.follows_end
     if ends is None or follows_end is None or subject.everything_counts or subject.is_inverted:
         return None
     nothing_before = ~before(subject.mask) & ~before(before(subject.mask))  # one 0 may be a hole
     nothing_before[:, 0] = False  # not known
-    outside = ends & (follows_end | nothing_before) & ~subject.border
-    if subject.is_padding is not None:
-        outside &= ~subject.is_padding
     return find_places(
-        outside,
+        ends & subject.mask & (follows_end | nothing_before) & ~subject.border,
         "an end token counts that ends no response",
         "warning",
         ("end token counts that ends no response", "end tokens count that end no response"),
@@ -176,7 +173,7 @@ def hole(subject: Subject) -> Finding | None:
     mask, border = subject.mask, subject.border
     # Where a response is interrupted; what comes after a border is another text.
     holes = before(mask & ~border) & ~mask & ~border  # (B, S)
-    if _counts(subject.ends_that_count):
+    if subject.an_end_counts:
         assert subject.is_end is not None
         # A turn ends with an end token; what is as short as this and follows none is no turn.
         soon = after(mask | after(mask | after(mask)))
@@ -212,10 +209,6 @@ def _is_rare_hole(subject: Subject, single: Tensor) -> Tensor:
         if pad_id is not None and (predicted[holes] == pad_id).all():
             return holes
     return holes if holes.sum() <= 2 else torch.zeros_like(holes)
-
-
-def _counts(ends: Tensor | None) -> bool:
-    return ends is not None and bool(ends.any())
 
 
 CHECKS = (
