@@ -240,17 +240,13 @@ EACH = {
         ),
     ),
     "question": (
-        read_as(
-            healthy(),
-            question="mask=1 is a token that counts, or one that is masked: say mask_marks.",
-        ),
+        read_as(healthy(), question="1 may mark what counts: give mask_marks."),
         Finding(
-            "two readings fit",
+            "the format is a guess",
             "warning",
-            "The batch can be read in two ways: mask=1 is a token that counts, or one that is "
-            "masked: say mask_marks.",
-            "Say which one is right by the keyword that is named; all other findings are about "
-            "the first reading.",
+            "1 may mark what counts: give mask_marks.",
+            "Give the keyword or the tensor that is named; all other findings are about the "
+            "reading that was taken.",
         ),
     ),
     "not shifted": (
@@ -657,8 +653,22 @@ ALSO = {
         [(0, 3), (0, 6), (0, 9)],
     ),
     "shifted twice": (
-        read_as(healthy(), shift=2, usual_shift=1),
+        read_as(
+            healthy(),
+            shift=2,
+            batch=replace(healthy().batch, labels=healthy().batch.next_tokens.roll(-1, 1)),
+        ),
         [("labels are shifted twice", "error")],
+        [],
+    ),
+    "shifted, and you say not": (
+        read_as(healthy(shifted=False), shift=1, usual_shift=1),
+        [("labels are shifted twice", "error")],
+        [],
+    ),
+    "not shifted, and you say they are": (
+        read_as(healthy(shifted=True), shift=0, usual_shift=0),
+        [("labels are not shifted", "error")],
         [],
     ),
     "vocabulary, labels alone": (
@@ -769,6 +779,8 @@ def test_each_line_of_the_checklist_is_answered():
 
 # What could be taken for a mistake and is none.
 HEALTHY = {
+    "shifted, as you say": read_as(healthy(shifted=True), shift=1, usual_shift=0),
+    "shifted, with names that say nothing": read_as(healthy(), shift=1),
     "documents that were shifted one by one": one_by_one(),
     "one of them without a prompt": one_by_one(counts=changed(PACKED_COUNTS, (0, 1, 1), (0, 2, 1))),
     "right padding": healthy(),
@@ -813,6 +825,20 @@ HEALTHY = {
 @pytest.mark.parametrize("name", HEALTHY)
 def test_what_only_looks_like_a_mistake_is_not_found(name):
     assert find(HEALTHY[name]) == ()
+
+
+@pytest.mark.parametrize(
+    ("shift", "usual", "said", "message"),
+    [
+        (0, 1, None, "in the same column, but with these names it should be that in the next"),
+        (1, 0, None, "in the next column, but with these names it should be that in the same"),
+        (2, None, None, "2 columns on, which no format has"),
+        (2, 0, True, "2 columns on, but as you say it should be that in the next column"),
+    ],
+)
+def test_a_wrong_shift_is_said_with_where_labels_should_be(shift, usual, said, message):
+    subject = read_as(healthy(shifted=said), shift=shift, usual_shift=usual)
+    assert find(subject)[0].message.startswith(f"Each label is the token {message}")
 
 
 def test_errors_come_first():
