@@ -63,34 +63,33 @@ def mask_is_inverted(subject: Subject) -> Finding | None:
         subject.is_start & subject.mask,
         "the mask is inverted",
         "error",
-        ("row counts where it begins", "rows or documents count where they begin"),
-        "and none counts where it ends, so 1 most likely marks the prompt, and the model learns to "
-        "write prompts and no response",
+        _from_the_beginning(subject),
+        "none of them counts where it ends, so most likely 1 marks the prompt, and the model "
+        "learns to write prompts and no response",
         "Exchange 0 and 1: response_mask = ~mask.bool(), or labels[~mask.bool()] = -100.",
         checklist=MASK,
     )
 
 
 def prompt_counts(subject: Subject) -> Finding | None:
-    start = subject.is_start
     if subject.predicted is None or subject.everything_counts or subject.is_inverted:
         return None
-    if subject.is_padding is not None:
-        start = start & ~subject.is_padding
-    if (start & ~subject.mask).any():  # at least one row is masked there
+    if (subject.is_start & ~subject.mask).any():  # one row shows that prompts are masked
         return None
     return find_places(
-        start,
+        subject.is_start,
         "the prompt counts",
         "warning",
-        (
-            "row counts from its first prediction on",
-            "rows or documents count from their first prediction on",
-        ),
-        "most likely their prompts count, and the model learns to write prompts",
+        _from_the_beginning(subject),
+        "most likely prompts count, and the model learns to write them",
         "Mask the prompt: labels[row, :prompt_length] = -100, or response_mask = 0 there.",
         checklist=MASK,
     )
+
+
+def _from_the_beginning(subject: Subject) -> tuple[str, str]:
+    what = "document" if subject.begins_document.any() else "row"
+    return f"{what} counts from its beginning", f"{what}s count from their beginning"
 
 
 def padding_counts(subject: Subject) -> Finding | None:
@@ -110,7 +109,7 @@ def padding_counts(subject: Subject) -> Finding | None:
 
 
 def end_never_counts(subject: Subject) -> Finding | None:
-    if subject.is_end is None or _counts(subject.ends_that_count):
+    if subject.is_end is None or subject.an_end_counts:
         return None
     return find_places(
         subject.is_end & before(subject.mask) & ~subject.mask & ~subject.border,
@@ -121,20 +120,19 @@ def end_never_counts(subject: Subject) -> Finding | None:
             "responses are followed by an end token that does not count",
         ),
         "the model never learns to stop",
-        "Let the end token of each response count: masking every pad_token_id masks it too if "
-        "that is the same id, so mask padding by the attention mask.",
+        "Let the end token of each response count: mask padding by the attention mask and not by "
+        "its id, and if the mask is about the token that is read, shift it: mask[:, 1:].",
         checklist=MASK,
     )
 
 
 def no_end_token(subject: Subject) -> Finding | None:
     """Rows end in different tokens, and none of them is known to end a response."""
-    predicted, is_end = subject.predicted, subject.is_end
-    if predicted is None or is_end is None or is_end.any() or subject.everything_counts:
+    if subject.predicted is None or subject.is_end is None or subject.is_end.any():
         return None
     rows = subject.rows_that_count & ~subject.mask[:, -1]  # what ends before the row does
     last = subject.last_that_counts.clamp(min=0)
-    last_ids = predicted.gather(1, last[:, None])[rows]
+    last_ids = subject.predicted.gather(1, last[:, None])[rows]
     if len(last_ids) < 2 or (last_ids == last_ids[0]).all() or subject.is_inverted:
         return None
     return find_places(
@@ -150,16 +148,13 @@ def no_end_token(subject: Subject) -> Finding | None:
 
 def end_counts_outside(subject: Subject) -> Finding | None:
     """An end token counts that ends nothing: after another one, or where no response was."""
-    ends, follows_end = subject.ends_that_count, subject.follows_end
+    ends, follows_end = subject.ends, subject.follows_end
     if ends is None or follows_end is None or subject.everything_counts or subject.is_inverted:
         return None
     nothing_before = ~before(subject.mask) & ~before(before(subject.mask))  # one 0 may be a hole
     nothing_before[:, 0] = False  # not known
-    outside = ends & (follows_end | nothing_before) & ~subject.border
-    if subject.is_padding is not None:
-        outside &= ~subject.is_padding
     return find_places(
-        outside,
+        ends & subject.mask & (follows_end | nothing_before) & ~subject.border,
         "an end token counts that ends no response",
         "warning",
         ("end token counts that ends no response", "end tokens count that end no response"),
@@ -176,11 +171,12 @@ def hole(subject: Subject) -> Finding | None:
     if subject.is_inverted:
         return None
     mask, border = subject.mask, subject.border
-    holes = before(mask) & ~mask & ~border  # (B, S) where a response is interrupted
-    if _counts(subject.ends_that_count):
+    # Where a response is interrupted; what comes after a border is another text.
+    holes = before(mask & ~border) & ~mask & ~border  # (B, S)
+    if subject.an_end_counts:
         assert subject.is_end is not None
         # A turn ends with an end token; what is as short as this and follows none is no turn.
-        soon = after(mask) | after(after(mask) & ~border) | after(after(after(mask) & ~border))
+        soon = after(mask | after(mask | after(mask)))
         holes &= soon & ~before(subject.is_end) & ~subject.is_end
     else:
         holes &= _is_rare_hole(subject, holes & after(mask))
@@ -188,7 +184,7 @@ def hole(subject: Subject) -> Finding | None:
         holes,
         "a hole in a response",
         "warning",
-        ("response is interrupted by masked tokens", "times a response is interrupted"),
+        ("hole in a response", "holes in responses"),
         "the tokens before and after count and no turn ends there, so most likely a mask by id or "
         "an edit has hit a token of the response",
         "Let the whole response count: make the mask from the positions where a response begins "
@@ -202,7 +198,7 @@ def _is_rare_hole(subject: Subject, single: Tensor) -> Tensor:
     tokens that count, after an id that ends no row. What is frequent may be a turn of one token,
     unless all of them are the padding id.
     """
-    mask, predicted = subject.mask, subject.predicted
+    mask, predicted, pad_id = subject.mask, subject.predicted, subject.hints.pad_token_id
     holes = single & before(before(mask)) & after(after(mask))
     if not holes.any():
         return holes
@@ -210,13 +206,9 @@ def _is_rare_hole(subject: Subject, single: Tensor) -> Tensor:
         rows = subject.rows_that_count
         last_ids = predicted.gather(1, subject.last_that_counts.clamp(min=0)[:, None])[rows]
         holes &= ~before(torch.isin(predicted, last_ids))
-        if (predicted[holes] == subject.hints.pad_token_id).all():
+        if pad_id is not None and (predicted[holes] == pad_id).all():
             return holes
     return holes if holes.sum() <= 2 else torch.zeros_like(holes)
-
-
-def _counts(ends: Tensor | None) -> bool:
-    return ends is not None and bool(ends.any())
 
 
 CHECKS = (

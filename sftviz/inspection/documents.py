@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sftviz.inspection.finding import MASK, Finding, find_places, find_rows
-from sftviz.inspection.subject import Subject, before
+from sftviz.inspection.subject import Subject
 
 
 def border_counts(subject: Subject) -> Finding | None:
@@ -16,7 +16,7 @@ def border_counts(subject: Subject) -> Finding | None:
             "token counts that is the first of a document and predicted from the one before",
             "tokens count that are the first of a document and predicted from the one before",
         ),
-        "both have nothing to do with each other",
+        "the two have nothing to do with each other",
         "Mask the first token of each document: labels[position_ids == 0] = -100 before labels "
         "are shifted.",
         checklist=MASK,
@@ -25,21 +25,15 @@ def border_counts(subject: Subject) -> Finding | None:
 
 def positions_run_on(subject: Subject) -> Finding | None:
     positions = subject.batch.position_ids
-    if positions is None or subject.batch.is_border is None:
+    if positions is None:
         return None
-    begins = before(subject.border)  # the first token of a document is read
-    runs_on = torch.zeros_like(begins)
-    runs_on[:, 1:] = begins[:, 1:] & (positions[:, 1:] == positions[:, :-1] + 1)
-    if subject.is_padding is not None:
-        runs_on &= ~before(subject.is_padding)
+    runs_on = subject.begins_document.clone()
+    runs_on[:, 1:] &= positions[:, 1:] == positions[:, :-1] + 1
     return find_places(
         runs_on,
         "positions run on across documents",
         "warning",
-        (
-            "document does not begin at position 0",
-            "documents do not begin at position 0",
-        ),
+        ("document does not begin at position 0", "documents do not begin at position 0"),
         "attention that finds documents by their positions sees them as one, so each reads its "
         "neighbour",
         "Begin each document again: position_ids = torch.cat([torch.arange(n) for n in "
@@ -73,7 +67,8 @@ def cut_off(subject: Subject) -> Finding | None:
     """A full row whose last token counts and is no end token, where others have one."""
     if subject.everything_counts or subject.is_inverted or (ends := _ends(subject)) is None:
         return None
-    is_cut = (subject.mask & ~ends)[:, -1]
+    # Templates write a line break after the end token.
+    is_cut = subject.mask[:, -1] & ~ends[:, -2:].any(1)
     if subject.is_padding is not None:
         is_cut &= ~subject.is_padding[:, -1]
     last = subject.columns == subject.columns[-1]

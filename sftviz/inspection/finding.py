@@ -11,7 +11,7 @@ Severity = Literal["error", "warning", "note"]
 Place = tuple[int, int]  # row and column, from 0, in the form of `NormalBatch`
 MOST_PLACES = 1000  # that a finding lists; its message counts them all
 
-# The debugging checklist of docs/cheatsheet.md. Each line has findings that answer it.
+# The debugging checklist of the cheatsheet. Each line has findings that answer it.
 CHECKLIST = (
     "Log-probs are negative",
     "Mask matches output",

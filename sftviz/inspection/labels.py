@@ -2,50 +2,56 @@
 
 from math import log, sqrt
 
+import torch
+
 from sftviz.inspection.finding import LOSS, Finding, find_places
 from sftviz.inspection.subject import Subject
 
 
-def two_readings(subject: Subject) -> Finding | None:
+def format_is_a_guess(subject: Subject) -> Finding | None:
     if not subject.reading.question:
         return None
     return Finding(
-        "two readings fit",
+        "the format is a guess",
         "warning",
-        f"The batch can be read in two ways: {subject.reading.question}",
-        "Say which one is right by the keyword that is named; all other findings are about the "
-        "first reading.",
+        subject.reading.question,
+        "Give the keyword or the tensor that is named; all other findings are about the reading "
+        "that was taken.",
     )
 
 
 def wrong_shift(subject: Subject) -> Finding | None:
+    """Labels are not where the names of the tensors, or the user, say they are."""
     shift, usual = subject.reading.shift, subject.reading.usual_shift
-    if shift is None or usual is None or shift == usual:
+    reason = "with these names"
+    if subject.hints.shifted is not None:
+        usual, reason = int(subject.hints.shifted), "as you say"
+    if shift is None or shift == usual or (usual is None and shift < 2):
         return None
-    if shift < usual:
-        return Finding(
-            "labels are not shifted",
-            "error",
-            "The label in each column is the token that is read there, but with these names it "
-            "should be the next one: the model learns to copy what it reads.",
-            "Shift them: inputs, targets = ids[:, :-1], ids[:, 1:].",
+    wanted = "which no format has"
+    if usual is not None:
+        wanted = f"but {reason} it should be that {_where(usual)}"
+    if usual is not None and shift < usual:
+        name, effect = "labels are not shifted", "the model learns to copy what it reads"
+        remedy = "Shift them: inputs, targets = ids[:, :-1], ids[:, 1:]."
+    else:
+        name = "labels are shifted twice"
+        effect = "shifted once too often, so that the model learns to skip a token"
+        remedy = (
+            "Shift once: a model or trainer that shifts labels itself gets a copy of input_ids, "
+            "with -100 where a token does not count."
         )
-    return Finding(
-        "labels are shifted twice",
-        "error",
-        f"The label in each column is the token {shift} columns on, where these names promise "
-        f"{usual}: what shifts them shifts a second time, and the model learns to skip a token."
-        if usual
-        else "The label in each column is the next token, but with these names the model or the "
-        "trainer shifts labels itself: shifted twice, the model learns to skip a token.",
-        "Shift once: give labels = input_ids.clone() with -100 where a token does not count, or "
-        "call the loss yourself.",
-    )
+    message = f"Each label is the token {_where(shift)}, {wanted}: {effect}."
+    return Finding(name, "error", message, remedy)
+
+
+def _where(shift: int) -> str:
+    return {0: "in the same column", 1: "in the next column"}.get(shift, f"{shift} columns on")
 
 
 def label_disagrees(subject: Subject) -> Finding | None:
     labels, follows = subject.batch.labels, subject.batch.next_tokens
-    if labels is None or follows is None:
+    if labels is None or follows is None or (subject.reading.shift or 0) > 1:  # all: a wrong shift
         return None
     return find_places(
         subject.mask & (labels != follows) & (labels >= 0) & (follows >= 0),
@@ -76,11 +82,11 @@ def beyond_vocabulary(subject: Subject) -> Finding | None:
     V, tokens, labels = subject.hints.vocab_size, subject.batch.tokens, subject.batch.labels
     if V is None or (tokens is None and labels is None):
         return None
-    is_wrong = ~subject.mask & subject.mask  # nowhere
+    is_wrong = torch.zeros_like(subject.mask)
     if tokens is not None:
-        is_wrong = (tokens < 0) | (tokens >= V)
+        is_wrong |= (tokens < 0) | (tokens >= V)
     if labels is not None:
-        is_wrong = is_wrong | (labels >= V) | ((labels < 0) & (labels != -100))
+        is_wrong |= (labels >= V) | ((labels < 0) & (labels != -100))
     return find_places(
         is_wrong,
         "an id is beyond the vocabulary",
@@ -114,7 +120,7 @@ def loss_above_guessing(subject: Subject) -> Finding | None:
 
 
 CHECKS = (
-    two_readings,
+    format_is_a_guess,
     wrong_shift,
     label_disagrees,
     label_missing,

@@ -50,9 +50,9 @@ def infinity_counts(subject: Subject) -> Finding | None:
         "an infinite log-prob counts",
         "error",
         ("log-prob that counts is infinite", "log-probs that count are infinite"),
-        "the loss is infinite: -inf is a token with probability 0, as of a logit set to -inf or of "
+        "the loss is infinite: −inf is a token with probability 0, as of a logit set to −inf or of "
         "log(softmax(x)) that underflows",
-        "Use log_softmax(logits), not log(softmax(logits)), and set no logit of a label to -inf.",
+        "Use log_softmax(logits), not log(softmax(logits)), and set no logit of a label to −inf.",
         checklist=FINITE,
     )
 
@@ -116,8 +116,8 @@ def coarse_dtype(subject: Subject) -> Finding | None:
 
 
 _COARSE = {
-    torch.bfloat16: ("bfloat16", "a running sum of -1s stalls at -256, a count of 1001 is 1000"),
-    torch.float16: ("float16", "a sum below -65504 is -inf, a running sum of -1s stalls at -2048"),
+    torch.bfloat16: ("bfloat16", "a running sum of −1s stalls at −256, a count of 1001 is 1000"),
+    torch.float16: ("float16", "a sum below −65504 is −inf, a running sum of −1s stalls at −2048"),
 }
 
 

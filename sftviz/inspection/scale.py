@@ -1,5 +1,7 @@
 """What the gradient is divided by: as it came out of autograd, and against the means."""
 
+from math import isclose
+
 from torch import Tensor
 
 from sftviz.inspection.finding import GRADIENTS, Finding, find_places
@@ -28,16 +30,17 @@ def wrong_gradient(subject: Subject) -> Finding | None:
     wrong = ~(difference.abs() <= TOLERANCE * -expected)  # NaN too
     if not wrong.any():
         return None
-    came = grad[wrong][0].item()
+    came = grad[wrong][0].item() + 0.0  # not -0
     return find_places(
         wrong,
-        "the gradient is not -1/(G²·c)",
+        "the gradient is not −1/(G²·c)",
         "error",
         (
-            "gradient is not -1/(G²·c) where a token counts and 0 elsewhere",
-            "gradients are not -1/(G²·c) where a token counts and 0 elsewhere",
+            "gradient is not −1/(G²·c) where a token counts and 0 elsewhere",
+            "gradients are not −1/(G²·c) where a token counts and 0 elsewhere",
         ),
-        f"-1/(G²·c) is {expected:.4g} with G = {G} and c = {c:g}, and the first one is {came:.4g}",
+        f"with G = {G} and c = {c:g} that is {_number(expected)}, and the first one is "
+        f"{_number(came)}",
         "Call optimizer.zero_grad() after each window, run the model again for each microbatch, "
         "and divide nowhere else."
         if is_own
@@ -53,9 +56,13 @@ def _own_grad(log_probs: Tensor) -> Tensor | None:
     return log_probs.grad if log_probs.grad.any() else None
 
 
+def _number(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
+
+
 def not_the_mean(subject: Subject) -> Finding | None:
     G, c, B = subject.gradient_accumulation_steps, subject.normalize_constant, len(subject.mask)
-    if G is None or G * c == B:
+    if G is None or isclose(G * c, B):
         return None
     return Finding(
         "÷G² is not the mean",

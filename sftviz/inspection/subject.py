@@ -66,8 +66,13 @@ class Subject:
         return before(self.is_end) if tokens is None else self._is_end_id(tokens)
 
     @cached_property
-    def ends_that_count(self) -> Tensor | None:  # (B, S) bool
-        return None if self.is_end is None else self.is_end & self.mask
+    def ends(self) -> Tensor | None:  # (B, S) bool: an end token is predicted that is no padding
+        padding = self.is_padding
+        return self.is_end if self.is_end is None or padding is None else self.is_end & ~padding
+
+    @cached_property
+    def an_end_counts(self) -> bool:
+        return self.ends is not None and bool((self.ends & self.mask).any())
 
     def _is_end_id(self, ids: Tensor) -> Tensor | None:
         eos = self.hints.eos_token_id
@@ -90,15 +95,24 @@ class Subject:
         return torch.zeros_like(self.mask) if border is None else border
 
     @cached_property
-    def is_start(self) -> Tensor:  # (B, S) bool: a row or a document has just begun
-        """The columns that read the first token of a row or document, and predict its second."""
-        start = before(self.border)
-        start[:, 0] = True
-        if (padding := self.is_padding) is not None and padding[:, 0].any():  # on the left
-            start[:, 0] &= ~padding[:, 0]
-            # The first real token is predicted from padding; the second one is predicted from it.
-            start |= ((~padding).cumsum(1) == 2) & ~padding & padding[:, :1]
-        return start & ~self.border
+    def begins_document(self) -> Tensor:  # (B, S) bool: false in the first column
+        """The columns that read the first token of a document and predict its second."""
+        begins, documents = before(self.border), self.batch.documents
+        if documents is not None:  # without a border, if each document was shifted by itself
+            begins[:, 1:] |= documents[:, 1:] != documents[:, :-1]
+        begins &= ~self.border
+        return begins if self.is_padding is None else begins & ~self.is_padding
+
+    @cached_property
+    def is_start(self) -> Tensor:  # (B, S) bool
+        """The same, and the columns that read the first token of a row."""
+        start, padding = self.begins_document.clone(), self.is_padding
+        if padding is None:
+            start[:, 0] = ~self.border[:, 0]
+            return start
+        start[:, 0] = ~self.border[:, 0] & ~padding[:, 0]
+        # After padding on the left the first token is predicted, then read to predict the second.
+        return start | (((~padding).cumsum(1) == 2) & ~padding & padding[:, :1])
 
     @cached_property
     def last_that_counts(self) -> Tensor:  # (B,) the last column that counts; −1: none
@@ -106,21 +120,21 @@ class Subject:
 
     @cached_property
     def is_inverted(self) -> bool:
-        """Whether each row counts where a prompt is, and not where its response ends.
+        """Whether each row counts where a prompt is, and none where a response ends.
 
-        At the end of a row two tokens must be masked: an end token alone is masked for other
-        reasons. It must be known which tokens are padding.
+        Two tokens must be masked there: an end token alone is masked for other reasons. Where a
+        response ends is known by end tokens, or else by padding.
         """
-        padding, predicted = self.is_padding, self.predicted
-        if padding is None or predicted is None or self.everything_counts:
+        ends, padding = self.ends, self.is_padding
+        if ends is not None and ends.any():
+            near_end = ends | after(ends)
+        elif padding is not None:
+            last = torch.where(padding, -1, self.columns).amax(1, keepdim=True)  # (B, 1)
+            near_end = (self.columns <= last) & (self.columns > last - 2)
+        else:
             return False
-        if self.ends_that_count is not None and self.ends_that_count.any():
-            return False
-        last = torch.where(padding, -1, self.columns).amax(1, keepdim=True)  # (B, 1)
-        rows = last[:, 0] > 1  # of at least three tokens
-        near_end = (self.columns <= last) & (self.columns > last - 2)
-        wrong = (self.mask | ~self.is_start).all(1) & ~(self.mask & near_end).any(1)
-        return bool(rows.any() and wrong[rows].all())
+        starts, mask = self.is_start, self.mask
+        return bool(starts.any() and not (starts & ~mask | near_end & mask).any())
 
     @cached_property
     def has_fractions(self) -> bool:
