@@ -1,0 +1,78 @@
+"""The claims of the cheatsheet: each has a verdict, and a link to what shows it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from nbformat import v4
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "cheatsheet.md"
+NOTEBOOK = ROOT / "notebooks" / "cheatsheet.ipynb"
+VERDICTS = {"true", "false", "true, with a condition"}
+
+HEADING = re.compile(r"^(#{1,3}) (.+)$", re.MULTILINE)
+LINK = re.compile(r"\[`?([^]`]+)`?\]\(([^)#]+)#?([^)]*)\)")
+ROW = re.compile(r"^\| (.+?) \| (.+?) \|(.*)\| (\[.+\)) \|$", re.MULTILINE)
+
+
+def headings(path: Path) -> list[tuple[str, str]]:
+    """The headings of a notebook: their level and their text."""
+    cells = v4.reads(path.read_text("utf-8")).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    return [heading for source in sources for heading in HEADING.findall(source)]
+
+
+def anchor(heading: str) -> str:
+    """The name by which JupyterLab and GitHub know a heading."""
+    return heading.replace(" ", "-")
+
+
+CLAIMS = ROW.findall(PAGE.read_text("utf-8"))
+LINKS = sorted({LINK.fullmatch(evidence).groups() for *_, evidence in CLAIMS})
+
+
+def test_every_line_of_the_table_is_read_here():
+    table = PAGE.read_text("utf-8").split("\n## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    assert len(CLAIMS) == len(lines) - 1 >= 30
+
+
+@pytest.mark.parametrize(("claim", "verdict", "reason", "evidence"), CLAIMS)
+def test_a_claim_has_a_verdict_and_a_reason_unless_it_is_true(claim, verdict, reason, evidence):
+    assert verdict in VERDICTS
+    assert reason.strip() or verdict == "true"
+
+
+@pytest.mark.parametrize(("text", "file", "fragment"), LINKS)
+def test_what_shows_a_claim_is_there(text, file, fragment):
+    path = (PAGE.parent / file).resolve()
+    if path.suffix == ".ipynb":
+        assert (fragment, text) in {(anchor(heading), heading) for _, heading in headings(path)}
+    else:
+        assert f"\ndef {text}(" in path.read_text("utf-8")
+
+
+def test_every_section_of_the_notebook_shows_a_claim():
+    linked = {fragment for _, file, fragment in LINKS if file.endswith(NOTEBOOK.name)}
+    sections: list[set[str]] = []  # the anchors of each: its own, and those of its parts
+    for level, heading in headings(NOTEBOOK)[1:]:
+        if level == "##":
+            sections.append(set())
+        sections[-1].add(anchor(heading))
+    assert len(sections) >= 14
+    assert [anchors for anchors in sections if not anchors & linked] == []
+
+
+def test_every_site_gives_a_heading_the_same_anchor():
+    found = [heading for _, heading in headings(NOTEBOOK)]
+    assert len(found) == len(set(found))
+    # no sign that one of them leaves out and another keeps
+    assert [heading for heading in found if not re.fullmatch(r"[A-Za-z ]+", heading)] == []
+
+
+def test_the_readme_lists_every_notebook_in_the_order_of_the_course():
+    listed = re.findall(
+        r"^\| \[`\w+`\]\((notebooks/\w+\.ipynb)\)", (ROOT / "README.md").read_text("utf-8"), re.M
+    )
+    assert listed == sorted(str(path.relative_to(ROOT)) for path in NOTEBOOK.parent.glob("*.ipynb"))
