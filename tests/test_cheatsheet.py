@@ -9,6 +9,7 @@ from nbformat import v4
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "cheatsheet.md"
 NOTEBOOK = ROOT / "notebooks" / "cheatsheet.ipynb"
+LONGEST_LINE = 73  # characters of code that a page of A4 has room for
 VERDICTS = {"true", "false", "true, with a condition"}
 
 HEADING = re.compile(r"^(#{1,3}) (.+)$", re.MULTILINE)
@@ -16,11 +17,14 @@ LINK = re.compile(r"\[`?([^]`]+)`?\]\(([^)#]+)#?([^)]*)\)")
 ROW = re.compile(r"^\| (.+?) \| (.+?) \|(.*)\| (\[.+\)) \|$", re.MULTILINE)
 
 
-def headings(path: Path) -> list[tuple[str, str]]:
-    """The headings of a notebook: their level and their text."""
-    cells = v4.reads(path.read_text("utf-8")).cells
-    sources = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    return [heading for source in sources for heading in HEADING.findall(source)]
+def cells(kind: str) -> list[str]:
+    notebook = v4.reads(NOTEBOOK.read_text("utf-8"))
+    return [cell.source for cell in notebook.cells if cell.cell_type == kind]
+
+
+def headings() -> list[tuple[str, str]]:
+    """The headings of the notebook: their level and their text."""
+    return [heading for source in cells("markdown") for heading in HEADING.findall(source)]
 
 
 def anchor(heading: str) -> str:
@@ -47,8 +51,8 @@ def test_a_claim_has_a_verdict_and_a_reason_unless_it_is_true(claim, verdict, re
 @pytest.mark.parametrize(("text", "file", "fragment"), LINKS)
 def test_what_shows_a_claim_is_there(text, file, fragment):
     path = (PAGE.parent / file).resolve()
-    if path.suffix == ".ipynb":
-        assert (fragment, text) in {(anchor(heading), heading) for _, heading in headings(path)}
+    if path == NOTEBOOK:
+        assert (fragment, text) in {(anchor(heading), heading) for _, heading in headings()}
     else:
         assert f"\ndef {text}(" in path.read_text("utf-8")
 
@@ -56,7 +60,7 @@ def test_what_shows_a_claim_is_there(text, file, fragment):
 def test_every_section_of_the_notebook_shows_a_claim():
     linked = {fragment for _, file, fragment in LINKS if file.endswith(NOTEBOOK.name)}
     sections: list[set[str]] = []  # the anchors of each: its own, and those of its parts
-    for level, heading in headings(NOTEBOOK)[1:]:
+    for level, heading in headings()[1:]:
         if level == "##":
             sections.append(set())
         sections[-1].add(anchor(heading))
@@ -65,10 +69,15 @@ def test_every_section_of_the_notebook_shows_a_claim():
 
 
 def test_every_site_gives_a_heading_the_same_anchor():
-    found = [heading for _, heading in headings(NOTEBOOK)]
+    found = [heading for _, heading in headings()]
     assert len(found) == len(set(found))
     # no sign that one of them leaves out and another keeps
     assert [heading for heading in found if not re.fullmatch(r"[A-Za-z ]+", heading)] == []
+
+
+def test_no_line_of_code_is_cut_off_on_paper():
+    lines = [line for source in cells("code") for line in source.splitlines()]
+    assert [line for line in lines if len(line) > LONGEST_LINE] == []
 
 
 def test_the_readme_lists_every_notebook_in_the_order_of_the_course():

@@ -23,7 +23,7 @@ _TONES = {
     "probability": TONES["policy_log_probs"],
 }
 _CELL = 13  # what 1.234e−100 and the longest name need
-_IMPOSSIBLE = "impossible: a probability above 1"
+_IMPOSSIBLE = "impossible"  # a probability above 1
 
 
 def loss_table(
