@@ -1,10 +1,17 @@
-"""The claims of the cheatsheet: each has a verdict, and a link to what shows it."""
+"""The claims of the cheatsheet: each has a verdict, and a link to what shows it.
+
+The last tests show what no other test and no cell of the notebook shows.
+"""
 
 import re
 from pathlib import Path
 
 import pytest
+import torch
 from nbformat import v4
+
+from sftviz import build_token_batch, sft_microbatch_train_step
+from sftviz.validate import above_zero
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "cheatsheet.md"
@@ -33,7 +40,7 @@ def anchor(heading: str) -> str:
 
 
 CLAIMS = ROW.findall(PAGE.read_text("utf-8"))
-LINKS = sorted({LINK.fullmatch(evidence).groups() for *_, evidence in CLAIMS})
+LINKS = sorted({link for *_, evidence in CLAIMS for link in LINK.findall(evidence)})
 
 
 def test_every_line_of_the_table_is_read_here():
@@ -85,3 +92,31 @@ def test_the_readme_lists_every_notebook_in_the_order_of_the_course():
         r"^\| \[`\w+`\]\((notebooks/\w+\.ipynb)\)", (ROOT / "README.md").read_text("utf-8"), re.M
     )
     assert listed == sorted(str(path.relative_to(ROOT)) for path in NOTEBOOK.parent.glob("*.ipynb"))
+
+
+def test_a_mean_below_0_hides_log_probs_above_0():
+    logits = torch.tensor([[-3.0, 0.5, 1.5]])
+    assert logits.mean() < 0 and above_zero(logits).startswith("2 log-probs are above 0")
+
+
+def test_a_mask_that_is_off_by_one_has_the_same_sum():
+    batch = build_token_batch([[("prompt", [5, 6, 7]), ("response", [8, 9])]], pad_id=0)
+    too_early = batch.response_mask.roll(-1)
+    assert too_early.tolist() == [[False, True, True, False]]
+    assert batch.response_mask.tolist() == [[False, False, True, True]]
+    assert too_early.sum() == batch.response_mask.sum()
+
+
+def test_the_gradient_can_be_nan_although_the_loss_is_not():
+    weight = torch.tensor(1.0, requires_grad=True)
+    log_probs = weight * torch.tensor([[-0.5, torch.nan]])
+    scaled_loss, _ = sft_microbatch_train_step(log_probs, torch.tensor([[1, 0]]), 1)
+    assert scaled_loss == 0.5 and weight.grad.isnan()
+
+
+def test_a_computed_tensor_has_a_gradient_if_it_is_retained():
+    weight = torch.tensor(1.0, requires_grad=True)
+    log_probs = weight * torch.tensor([[-0.5, -0.3]])
+    log_probs.retain_grad()
+    sft_microbatch_train_step(log_probs, torch.tensor([[1, 0]]), 2)
+    assert log_probs.grad.tolist() == [[-0.25, 0]]
