@@ -213,6 +213,11 @@ def check_constant(normalize_constant: object) -> None:
     _check_number("normalize_constant", normalize_constant, wanted, reason, lambda x: x > 0)
 
 
+def check_finite(name: str, value: object, reason: str) -> None:
+    """Check that a value is a number, neither NaN nor infinite."""
+    _check_number(name, value, "a finite number", reason, lambda x: True)
+
+
 def check_fraction(name: str, value: object, reason: str) -> None:
     """Check that a value is a number from 0 to 1."""
     _check_number(name, value, "a number from 0 to 1", reason, lambda x: 0 <= x <= 1)

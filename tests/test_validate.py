@@ -8,7 +8,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from sftviz import masked_normalize, sft_microbatch_train_step, trace_step
-from sftviz.validate import above_zero, check_count, check_fraction, check_mask, check_positive
+from sftviz.validate import (
+    above_zero,
+    check_count,
+    check_finite,
+    check_fraction,
+    check_mask,
+    check_positive,
+)
 
 LOG_PROBS, MASK = "policy_log_probs", "response_mask"
 G, C = "gradient_accumulation_steps", "normalize_constant"
@@ -294,6 +301,7 @@ def test_a_mask_comes_back_as_booleans():
 
 COUNT = "x must be an int of at least 2, got {}: reason."
 POSITIVE = "x must be a number above 0, got {}: reason."
+FINITE = "x must be a finite number, got {}: reason."
 FRACTION = "x must be a number from 0 to 1, got {}: reason."
 
 
@@ -313,6 +321,10 @@ FRACTION = "x must be a number from 0 to 1, got {}: reason."
         (check_positive, 10**400, ValueError, POSITIVE.format("an int of 1329 bits")),
         (check_positive, True, TypeError, POSITIVE.format("bool True")),
         (check_positive, "1", TypeError, POSITIVE.format("str '1'")),
+        (check_finite, math.nan, ValueError, FINITE.format("nan")),
+        (check_finite, -math.inf, ValueError, FINITE.format("-inf")),
+        (check_finite, 10**400, ValueError, FINITE.format("an int of 1329 bits")),
+        (check_finite, "1", TypeError, FINITE.format("str '1'")),
         (check_fraction, -0.1, ValueError, FRACTION.format("-0.1")),
         (check_fraction, 1.5, ValueError, FRACTION.format("1.5")),
         (check_fraction, math.nan, ValueError, FRACTION.format("nan")),
@@ -340,6 +352,8 @@ def test_the_limits_of_each_kind_of_number_are_accepted():
     check_count("x", 2**63 - 1, "reason")
     for value in (5e-324, 1, math.inf):
         check_positive("x", value, "reason")
+    for value in (-1.7e308, 0, 5):
+        check_finite("x", value, "reason")
     for value in (0, 0.5, 1.0):
         check_fraction("x", value, "reason")
 
