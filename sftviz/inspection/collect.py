@@ -75,9 +75,10 @@ def collect(batch: object) -> Columns:
     for name, value in entries.items():
         role = _ROLE_OF.get(name)
         is_second = role in names and role != "mask"
-        no_tensor = role == "ids" and "policy_log_probs" in entries and _is_text(value)
+        if role == "ids" and "policy_log_probs" in entries and _is_text(value):
+            continue  # of `StepInputs`: what to show
         no_mask = role in ("attention", "positions") and getattr(value, "ndim", 2) > 2
-        if role is None or is_second or no_tensor or no_mask or _is_attention(name, value, entries):
+        if role is None or is_second or no_mask or _is_attention(name, value, entries):
             unused.append(name)
         else:
             names.setdefault(role, []).append(name)

@@ -40,8 +40,8 @@ def normal_form(
     elif not is_shifted:
         weights = weights[:, :-1] if marks.is_about_label else weights[:, 1:]
     if labels is not None:
-        if alignment.ignore_index not in (None, -100):
-            labels = labels.where(labels != alignment.ignore_index, -100)
+        if (is_label := alignment.is_label) is not None:
+            labels = labels.where(is_label if columns.labels is not None and is_shifted else _next(is_label, False)[:, read], -100)
         weights = weights * (labels != -100)
     predicted = _predicted(parts, labels, weights, next_tokens, is_shifted, pad_id, ids)
     return NormalBatch(
