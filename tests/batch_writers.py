@@ -91,8 +91,7 @@ def padded(rows: list[list], filler: Any, length: int = 0, left: bool = False) -
 def _marked(given: Conversations, ignore: int = -100) -> list[list[int]]:
     """Labels, not shifted: the token where it counts, and the ignore index elsewhere."""
     return [
-        [token if weight else ignore for token, weight in zip(*each, strict=True)]
-        for each in given
+        [token if weight else ignore for token, weight in zip(*each, strict=True)] for each in given
     ]
 
 
@@ -300,7 +299,8 @@ def step(given: Conversations) -> dict[str, Tensor]:
 
 def step_inputs(given: Conversations) -> StepInputs:
     arguments = step(given)
-    return StepInputs(**arguments, tokens=[["word"] * row.numel() for row in arguments["response_mask"]])
+    words = [["word"] * len(row) for row in arguments["response_mask"]]
+    return StepInputs(**arguments, tokens=words)
 
 
 def token_batch(given: Conversations) -> object:

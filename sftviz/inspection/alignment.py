@@ -122,7 +122,7 @@ def _agreements(
 
 
 def _best(counts: list[tuple[int, int]], usual: int | None) -> int | None:
-    """The distance at which most labels agree. If it is not one, the usual one, if it is of these."""
+    """The distance at which most labels agree. Of several, the usual one; None: nothing decides."""
     shares = [agree / compared if compared else 0.0 for agree, compared in counts]
     best = [distance for distance, share in enumerate(shares) if share == max(shares)]
     if max(shares) <= 0.5:

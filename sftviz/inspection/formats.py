@@ -1,7 +1,8 @@
 """Which format a batch has: recognised by names and numbers, and brought to one form.
 
-`collect.py` finds the tensors, `padding.py` what is padding and where documents end, `alignment.py`
-whether labels are shifted, `marks.py` what a mask means, and `normal.py` brings all of it to one form.
+`entries.py` and `collect.py` find the tensors, `padding.py` what is padding and where documents
+end, `alignment.py` whether labels are shifted, `marks.py` what a mask means, and `normal.py` brings
+all of it to one form.
 """
 
 from sftviz.inspection.alignment import Alignment, align

@@ -71,10 +71,10 @@ def _real(columns: Columns) -> tuple[Tensor | None, str]:
 
 
 def _guessed(columns: Columns, hints: Hints) -> tuple[Tensor | None, str]:
-    """What is not padding by ids: a run of one id at the end of rows, or of the pad id at both ends.
+    """What is not padding by ids: without the runs of one id at the end of rows.
 
-    Without a pad id, the run must end two rows or more, or be of three tokens and follow on
-    something else in its row; a shorter one may well be text.
+    If the pad id is not known, they must end two rows, or be of three tokens: a shorter one may
+    well be text. If it is known, also those at the beginning of rows are padding.
     """
     ids = columns.ids
     assert ids is not None
