@@ -19,7 +19,7 @@ class Alignment:
     shift: int | None = None  # what the numbers say: 0 the same column, 1 the next, 2 that after it
     usual_shift: int | None = None  # what the names promise
     ignore_index: int | None = None
-    is_label: Tensor | None = None  # (B, L) bool, not ignored; None: there are no labels
+    is_label: Tensor | None = None  # (B, L) bool, not ignored and not filled up; None: everywhere
     evidence: tuple[str, ...] = ()
     question: str = ""
 
@@ -32,13 +32,16 @@ def align(columns: Columns, parts: Parts, hints: Hints) -> Alignment:
     usual = _usual_shift(columns)
     if columns.labels is None:
         is_shifted = columns.ids is None if hints.shifted is None else hints.shifted
-        return Alignment(is_shifted, usual_shift=usual)
+        is_label = None if columns.is_filled is None else ~columns.is_filled
+        return Alignment(is_shifted, usual_shift=usual, is_label=is_label)
     ignore_index = _ignore_index(columns, hints)
     is_label = columns.labels != (-100 if ignore_index is None else ignore_index)
     shift, evidence = None, []
     if ignore_index is not None:
-        count = int((~is_label).sum())
-        evidence.append(f"{columns.names['labels']} is {ignore_index} at {count} tokens.")
+        count, shown = int((~is_label).sum()), str(ignore_index).replace("-", "−")
+        evidence.append(f"{columns.names['labels']} is {shown} at {count} tokens.")
+    if columns.is_filled is not None:
+        is_label &= ~columns.is_filled
     if columns.ids is not None:
         counts = _agreements(columns.ids, columns.labels, is_label, parts.segments)
         shift = _best(counts, usual)
@@ -87,14 +90,19 @@ def _ignore_index(columns: Columns, hints: Hints) -> int | None:
     if int(labels.min()) < 0:
         negative = labels[labels < 0]
         return -100 if (negative == -100).any() else int(negative.mode().values)
-    if ids is None or labels.shape[1] < 2:
+    if ids is None or labels.shape[1] < 3:
         return None
-    is_other = (labels[:, :-1] != ids[:, :-1]) & (labels[:, :-1] != ids[:, 1:])
-    other = labels[:, :-1][is_other]
+    before = labels[:, :-1]
+    is_other = (before != ids[:, :-1]) & (before != ids[:, 1:])
+    other = before[is_other]
     if len(other) < 3:
         return None
     often = other.mode().values
-    return int(often) if int((other == often).sum()) >= 0.9 * len(other) else None
+    is_often = is_other & (before == often)
+    # It stands in stretches. A label that differs alone may be the last one of a document.
+    stretches = int((is_often[:, :-1] & is_often[:, 1:]).sum())
+    is_ignored = int(is_often.sum()) >= 0.9 * len(other) and 2 * stretches >= len(other)
+    return int(often) if is_ignored else None
 
 
 def _agreements(
@@ -114,7 +122,7 @@ def _agreements(
 
 
 def _best(counts: list[tuple[int, int]], usual: int | None) -> int | None:
-    """The distance at which most labels agree. If it is not one, the usual one, if it is of these."""
+    """The distance at which most labels agree. Of several, the usual one; None: nothing decides."""
     shares = [agree / compared if compared else 0.0 for agree, compared in counts]
     best = [distance for distance, share in enumerate(shares) if share == max(shares)]
     if max(shares) <= 0.5:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from sftviz.validate import brief
+
 
 @dataclass(frozen=True, eq=False)
 class NormalBatch:
@@ -57,6 +59,17 @@ class Hints:
     pad_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     vocab_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("shifted", (True, False)),
+            ("mask_about", ("token", "label")),
+            ("mask_marks", ("counted", "masked")),
+        ):
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                first, second = map(repr, allowed)
+                raise ValueError(f"{name} must be {first}, {second} or None, got {brief(value)}.")
 
 
 @dataclass(frozen=True, eq=False)

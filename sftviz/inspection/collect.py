@@ -1,10 +1,10 @@
-"""From anything that contains a batch to its tensors by role, each (B, L).
+"""From the values of a batch to its tensors by role, each (B, L).
 
-Nothing is changed and nothing is moved: a tensor of shape (B, L) and of the right dtype is used as it
-is. What can't be read is refused here, with a sentence.
+Nothing is changed and nothing is moved: a tensor of shape (B, L) and of the right dtype is used as
+it is. What can't be read is refused here, with a sentence.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,31 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sftviz.inspection.entries import ROLE_OF, described, read_entries
 from sftviz.rows import mask_rows
-from sftviz.validate import brief, check_floating, check_ids, check_tensor, listed, place
+from sftviz.validate import FLOATS, brief, check_floating, check_ids, check_tensor, listed, place
 
-ROLES = {  # the names that each role has in one stack or another
-    "ids": ("input_ids", "tokens", "inputs", "input_tokens", "input", "model_input"),
-    "labels": ("labels", "targets", "target_ids", "target_tokens", "target"),
-    "mask": (
-        "response_mask",
-        "loss_mask",
-        "completion_mask",
-        "assistant_masks",
-        "assistant_mask",
-        "weights",
-        "loss_weights",
-        "mask",
-    ),
-    "log_probs": ("policy_log_probs", "log_probs"),
-    "attention": ("attention_mask",),
-    "positions": ("position_ids", "positions", "input_pos"),
-    "borders": ("cu_seqlens", "cu_seqlens_q", "cu_seq_lens_q"),
-    "lengths": ("seq_lengths", "seq_lens"),
-}
-_ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 _MAIN = ("ids", "labels", "mask", "log_probs")  # one of them says how many tokens there are
-_EXAMPLE = 'for example {"input_ids": …, "labels": …}'
 WEIGHTS = ("weights", "loss_weights")  # masks that may contain any number of at least 0
 
 
@@ -69,15 +49,16 @@ def collect(batch: object) -> Columns:
     Raises:
         TypeError, ValueError: there is nothing that can be read, or it does not fit together.
     """
-    entries = _entries(batch)
+    entries = read_entries(batch)
     names: dict[str, list[str]] = {}
     unused = []
     for name, value in entries.items():
-        role = _ROLE_OF.get(name)
+        role = ROLE_OF.get(name)
         is_second = role in names and role != "mask"
-        no_tensor = role == "ids" and "policy_log_probs" in entries and _is_text(value)
+        if role == "ids" and "policy_log_probs" in entries and _is_text(value):
+            continue  # of `StepInputs`: what to show
         no_mask = role in ("attention", "positions") and getattr(value, "ndim", 2) > 2
-        if role is None or is_second or no_tensor or no_mask or _is_attention(name, value, entries):
+        if role is None or is_second or no_mask or _is_attention(name, value, entries):
             unused.append(name)
         else:
             names.setdefault(role, []).append(name)
@@ -118,54 +99,6 @@ def collect(batch: object) -> Columns:
     return Columns(names=spoken, unused=tuple(unused), shape=(B, L), **columns)
 
 
-def _entries(batch: Any) -> dict[str, Any]:
-    """What a batch has by name, without what is None. Of several examples, a list for each name."""
-    fields = getattr(batch, "_asdict", None)  # a named tuple
-    if fields is not None:
-        batch = fields()
-    elif isinstance(batch, list | tuple):
-        return _joined(batch)
-    elif not isinstance(batch, Mapping):
-        known = [name for name in (*_ROLE_OF, "loss_fn_inputs") if hasattr(batch, name)]
-        if not known:
-            raise TypeError(
-                "batch must be a mapping of tensors, arrays or lists, or an object that has them, "
-                f"got {_described(batch)}: give what your collator makes, {_EXAMPLE}."
-            )
-        batch = {name: getattr(batch, name) for name in known}
-    if not batch:
-        raise ValueError(f"batch is empty: give what your collator makes, {_EXAMPLE}.")
-    inner = batch.get("loss_fn_inputs")  # of a datum: what the loss needs lies one level deeper
-    found = {**batch, **(inner if isinstance(inner, Mapping) else {})}
-    found.pop("loss_fn_inputs", None)
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _joined(examples: Sequence[Any]) -> dict[str, Any]:
-    """Examples before they are collated, or a pair of inputs and labels."""
-    if isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[1], Tensor):
-        inputs, targets = examples
-        given = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
-        return {**given, "targets": targets}
-    if not examples or not all(isinstance(each, Mapping) or _has_names(each) for each in examples):
-        raise TypeError(
-            "batch must be a mapping of tensors, arrays or lists, or a list of mappings of one "
-            f"example each, got {brief(examples)}: give what your collator makes, {_EXAMPLE}."
-        )
-    rows = [_entries(each) for each in examples]
-    for r, row in enumerate(rows):
-        if differing := sorted(set(map(str, rows[0])) ^ set(map(str, row))):
-            raise ValueError(
-                f"example {r + 1} and example 1 do not have the same names, one lacks "
-                f"{listed(differing)}: give every example the same names."
-            )
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _has_names(value: object) -> bool:
-    return any(hasattr(value, name) for name in (*_ROLE_OF, "loss_fn_inputs"))
-
-
 def _is_text(value: Any) -> bool:
     while isinstance(value, list | tuple) and value:
         value = value[0]
@@ -189,7 +122,7 @@ def _rows(name: str, value: Any) -> tuple[Tensor, list[int] | None]:
         return (value[None] if value.ndim == 1 else value), None
     if not isinstance(value, list | tuple):
         raise TypeError(
-            f"{name} must be a tensor, an array or lists of numbers, got {_described(value)}: "
+            f"{name} must be a tensor, an array or lists of numbers, got {described(value)}: "
             "give one entry per token."
         )
     rows = [_plain(each) for each in value]
@@ -252,17 +185,30 @@ def _check_meta(name: str, tensor: Tensor) -> None:
 
 
 def _checked(name: str, rows: Tensor) -> Tensor:
-    """Check the dtype and the numbers of a matrix."""
-    role = _ROLE_OF[name]
-    if role in ("ids", "labels", "positions", "borders", "lengths"):
-        return check_ids(name, rows)
-    if role == "log_probs":
-        check_floating(name, rows, "log-probabilities are numbers of at most 0")
+    """Check the shape, the dtype and the numbers of a matrix."""
     if rows.ndim != 2 or rows.numel() == 0:
         raise ValueError(
             f"{name} must have shape (B, S) with at least one token, got {tuple(rows.shape)}: "
             "one row per sequence, one column per token."
         )
+    role = ROLE_OF[name]
+    if role in ("ids", "labels"):
+        return check_ids(name, rows)
+    if role in ("positions", "borders", "lengths"):
+        if rows.dtype == torch.bool or rows.is_floating_point() or rows.is_complex():
+            raise TypeError(f"{name} must contain integers, got {rows.dtype}: it counts tokens.")
+        return rows.long()
+    if role == "log_probs":
+        hint = "pass log-probabilities, for example log_softmax(logits), not token ids"
+        check_floating(name, rows, hint)
+        return rows
+    if rows.is_complex() or (rows.is_floating_point() and rows.dtype not in FLOATS):
+        raise TypeError(
+            f"{name} must be bool, integer or ordinary floating point, got {rows.dtype}: "
+            "convert it with .bool()."
+        )
+    if rows.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch can't compare these
+        rows = rows.long()
     if role == "mask":
         _check_weights(name, rows)
     return rows
@@ -271,12 +217,9 @@ def _checked(name: str, rows: Tensor) -> Tensor:
 def _check_weights(name: str, mask: Tensor) -> None:
     if mask.dtype == torch.bool:
         return
-    if mask.is_complex():
-        raise TypeError(f"{name} must be bool, integer or floating point, got {mask.dtype}.")
     least, most = (float(each) for each in mask.aminmax())
     any_number = name in WEIGHTS
-    is_fraction = mask.is_floating_point() and most <= 1
-    if least >= 0 and (most < float("inf") if any_number else is_fraction or most <= 1):
+    if least >= 0 and (most < float("inf") if any_number else most <= 1):
         return
     wanted = "0 and 1, or fractions between them"
     is_wrong = ~((mask >= 0) & (mask <= 1))
@@ -293,15 +236,18 @@ def _check_fit(
     name: str, tensor: Tensor, first_name: str, first: Tensor, lengths: tuple[Any, Any]
 ) -> None:
     """Check that a matrix has one entry for each of another one."""
-    is_shared = _ROLE_OF[name] == "positions" and tensor.shape == (1, first.shape[1])
+    is_shared = ROLE_OF[name] == "positions" and tensor.shape == (1, first.shape[1])
     if tensor.shape != first.shape and not is_shared:
         raise ValueError(
             f"{name} has shape {tuple(tensor.shape)} but {first_name} has shape "
             f"{tuple(first.shape)}: give one entry per token."
         )
-    if lengths[0] != lengths[1] and not is_shared:
+    if not is_shared and lengths[0] != lengths[1]:
+        own, other = (each or [first.shape[1]] * len(first) for each in lengths)
+        r = next(r for r in range(len(own)) if own[r] != other[r])
         raise ValueError(
-            f"{name} and {first_name} have rows of different lengths: give one entry per token."
+            f"{name} has {own[r]} entries in row {r + 1} but {first_name} has {other[r]}: "
+            "give one entry per token."
         )
     if tensor.device != first.device:
         raise ValueError(
@@ -310,28 +256,18 @@ def _check_fit(
         )
 
 
-def _per_row(name: str, borders: Tensor, B: int, L: int) -> Tensor:
-    """Ends of documents, ascending in each row of L: from those of all rows in one, or per row."""
-    if borders.shape[0] == 1 and B > 1:
-        starts = torch.arange(B, device=borders.device)[:, None] * L
-        borders = (borders - starts).clamp(0, L)  # counted through all rows
-    borders = borders.where(borders >= 0, L)  # filled up with −1
-    borders = torch.cummax(borders, 1).values if borders.shape[0] > 1 else borders
-    is_wrong = (borders.diff(dim=1) < 0).any() | (borders[:, -1] > L).any()
-    if borders.shape[0] != B or is_wrong:
+def _per_row(name: str, ends: Tensor, B: int, L: int) -> Tensor:
+    """Where documents end in each row, (B, n), ascending. Given so, or counted through all rows."""
+    is_through = len(ends) == 1 and B > 1
+    most = B * L if is_through else L
+    ends = ends.where(ends >= 0, most)  # filled up with −1
+    if len(ends) > 1:
+        ends = ends.cummax(1).values  # rows of different lengths, filled up with 0
+    if len(ends) != (1 if is_through else B) or (ends.diff(dim=1) < 0).any() or ends.max() > most:
         raise ValueError(
-            f"{name} does not fit rows of {L} tokens, got {brief(borders.tolist())}: "
-            "documents follow one another, and end with their row at the latest."
+            f"{name} does not fit {B} rows of {L} tokens: documents would end at "
+            f"{listed(ends[0].tolist())}."
         )
-    return borders.contiguous()
-
-
-def _described(value: object) -> str:
-    kind = type(value).__name__
-    if isinstance(value, Tensor):
-        return f"a {kind} of shape {tuple(value.shape)}"
-    return (
-        kind
-        if value is None or isinstance(value, Iterable) and not value
-        else (f"{kind} {brief(value)}")
-    )
+    if is_through:
+        ends = (ends - torch.arange(B, device=ends.device)[:, None] * L).clamp(0, L)
+    return ends.contiguous()

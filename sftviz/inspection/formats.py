@@ -1,7 +1,8 @@
 """Which format a batch has: recognised by names and numbers, and brought to one form.
 
-`collect.py` finds the tensors, `padding.py` what is padding and where documents end, `alignment.py`
-whether labels are shifted, `marks.py` what a mask means, and `normal.py` brings all of it to one form.
+`entries.py` and `collect.py` find the tensors, `padding.py` what is padding and where documents
+end, `alignment.py` whether labels are shifted, `marks.py` what a mask means, and `normal.py` brings
+all of it to one form.
 """
 
 from sftviz.inspection.alignment import Alignment, align
@@ -66,17 +67,21 @@ def _phrase(columns: Columns, alignment: Alignment, marks: Marks) -> str:
     if alignment.ignore_index is not None:
         words += f" of {alignment.ignore_index}".replace("-", "−")
     if "labels" in names:
-        words += ", shifted" if alignment.is_shifted else ", not shifted"
+        words += ", shifted," if alignment.is_shifted else ", not shifted,"
     if "mask" in names:
-        about = "label" if marks.is_about_label else "token"
-        counted = "1 = counted" if marks.marks_counted else "1 = masked"
-        kind = f"{names['mask']} about the {about} ({counted})"
-        words += f", and {kind}" if main else kind
+        words += f" and {names['mask']}" if main else names["mask"]
+        if "ids" in names and marks.is_about_label != (alignment.is_shifted):
+            words += " about the next token" if marks.is_about_label else " about the token itself"
+        elif "ids" in names and "labels" not in names:
+            words += " about the token itself"
+        if not marks.marks_counted:
+            words += " (1 = masked)"
+    words = words.removesuffix(",")
     stack = _stack(names, alignment, marks)
     return f"{words}, as {stack} {'has' if stack in _ONE else 'have'} them" if stack else words
 
 
-_ONE = ("the step", "nanochat", "torchtune", "prime-rl", "TRL before collation")
+_ONE = ("the step", "nanochat", "torchtune", "prime-rl", "TRL before collation", "verl")
 
 
 def _stack(names: dict[str, str], alignment: Alignment, marks: Marks) -> str:

@@ -63,11 +63,14 @@ def _polarity(
         return None, ""
     is_label = alignment.is_label
     if alignment.ignore_index is not None and is_label is not None:
-        same, size = int((mask == is_label).sum()), mask.numel()
+        is_same = mask == is_label
+        if parts.is_real is not None:
+            is_same = is_same[parts.is_real]
+        same, size = int(is_same.sum()), is_same.numel()
         if not 0.25 < same / size < 0.75:
             agree = same if 2 * same > size else size - same
             which = "counts" if 2 * same > size else "is ignored"
-            reason = f"At {agree} of {size} tokens {name} is 1 exactly where the label {which}."
+            reason = f"{name} is 1 exactly where the label {which}, at {agree} of {size} tokens."
             return 2 * same > size, reason
     is_real = parts.is_real
     if is_real is not None:
@@ -83,7 +86,8 @@ def _polarity(
             reason = f"{name} is {int(2 * marked > size)} at most of {size} end tokens."
             return 2 * marked > size, reason
     first, last = mask[:, 0], mask[:, -1]
-    if is_real is None and (first == first[0]).all() and (last == ~first[0]).all():
+    is_full = is_real is None or bool(is_real.all())
+    if is_full and (first == first[0]).all() and (last == ~first[0]).all():
         reason = f"{name} begins with {int(first[0])} in every row and ends with {int(last[0])}."
         return bool(last[0]), reason
     return None, ""
@@ -99,7 +103,7 @@ def _about(
     if columns.labels is not None or columns.ids is None:
         is_label = alignment.is_label
         # Beside labels it speaks of these: of the next token if they are shifted.
-        if is_label is not None and alignment.is_shifted and not is_label.all():
+        if is_label is not None and alignment.is_shifted and alignment.ignore_index is not None:
             here = int((counts[:, :-1] == is_label[:, :-1]).sum())
             later = int((counts[:, 1:] == is_label[:, :-1]).sum())
             if later > here:

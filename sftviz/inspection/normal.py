@@ -1,4 +1,4 @@
-"""From tensors that are understood to the normal form: what is read and predicted in each column."""
+"""From tensors that are understood to the normal form: what is read and predicted where."""
 
 from dataclasses import dataclass
 
@@ -31,17 +31,20 @@ def normal_form(
     read = slice(0, L if is_shifted else L - 1)
     ids, positions, attention = columns.ids, columns.positions, columns.attention
     next_tokens = None if ids is None else _next(ids, -100)[:, read]
-    labels = next_tokens if columns.labels is None else columns.labels
-    if columns.labels is not None and not is_shifted:
-        labels = columns.labels[:, 1:]
-    weights = _weights(columns, marks)
-    if columns.mask is not None and is_shifted and not marks.is_about_label:
-        weights = _next(weights, 0)
+    labels, is_label = columns.labels, alignment.is_label
+    if labels is None:  # a token is the label of the column before
+        labels = next_tokens
+        is_label = None if is_label is None else _next(is_label, False)[:, read]
     elif not is_shifted:
+        labels = labels[:, 1:]
+        is_label = None if is_label is None else is_label[:, 1:]
+    weights = _weights(columns, marks)
+    if not is_shifted:
         weights = weights[:, :-1] if marks.is_about_label else weights[:, 1:]
+    elif columns.mask is not None and not marks.is_about_label:
+        weights = _next(weights, 0)
     if labels is not None:
-        if alignment.ignore_index not in (None, -100):
-            labels = labels.where(labels != alignment.ignore_index, -100)
+        labels = labels if is_label is None else labels.where(is_label, -100)
         weights = weights * (labels != -100)
     predicted = _predicted(parts, labels, weights, next_tokens, is_shifted, pad_id, ids)
     return NormalBatch(

@@ -39,22 +39,23 @@ def divide(columns: Columns, hints: Hints) -> Parts:
         count = int((~is_real).sum())
         sides = [side for side, c in (("left", 0), ("right", -1)) if not is_real[:, c].all()]
         where = f" on the {' and on the '.join(sides)}" if sides else ""
-        evidence.append(f"{source}: {_many(count, 'token')} of padding{where}.")
+        evidence.append(f"{_many(count, 'token')} of padding{where}: {source}.")
     documents, source = _documents(columns, is_real)
     if documents is not None:
         count = int((documents.amax(1) + 1).sum())
-        rows = _many(columns.shape[0], "row")
-        evidence.append(f"{source}: {_many(count, 'document')} in {rows}.")
+        rows = columns.shape[0]
+        if count > rows:
+            evidence.append(f"{count} documents in {_many(rows, 'row')}: {source}.")
     return Parts(is_real, documents, is_guess, tuple(evidence))
 
 
 def _real(columns: Columns) -> tuple[Tensor | None, str]:
-    """What is not padding by a tensor that says so, and the beginning of a sentence about it."""
+    """What is not padding by a tensor that says so, and why."""
     _, L = columns.shape
     if columns.attention is not None:
         return columns.attention != 0, f"{columns.names['attention']} is 0 there"
     if columns.is_filled is not None:
-        return ~columns.is_filled, "Rows differ in length"
+        return ~columns.is_filled, "rows differ in length"
     if columns.borders is not None:
         ends = columns.borders[:, -1:]
         if (ends < L).any():
@@ -70,10 +71,10 @@ def _real(columns: Columns) -> tuple[Tensor | None, str]:
 
 
 def _guessed(columns: Columns, hints: Hints) -> tuple[Tensor | None, str]:
-    """What is not padding by ids: a run of one id at the end of rows, or of the pad id at both ends.
+    """What is not padding by ids: without the runs of one id at the end of rows.
 
-    Without a pad id, the run must end two rows or more, or be of three tokens and follow on
-    something else in its row; a shorter one may well be text.
+    If the pad id is not known, they must end two rows, or be of three tokens: a shorter one may
+    well be text. If it is known, also those at the beginning of rows are padding.
     """
     ids = columns.ids
     assert ids is not None
@@ -81,7 +82,7 @@ def _guessed(columns: Columns, hints: Hints) -> tuple[Tensor | None, str]:
     if pad is not None:
         other = ids != pad
         is_real = _from_first(other) & _from_first(other.flip(1)).flip(1)
-        return is_real, "The pad id is at the ends of rows"
+        return is_real, "the pad id is at the ends of rows"
     runs = _run_at_end(ids == ids[:, -1:])
     is_run = (runs > 1) & (runs < ids.shape[1])
     if not is_run.any():
@@ -91,11 +92,11 @@ def _guessed(columns: Columns, hints: Hints) -> tuple[Tensor | None, str]:
     if not is_plain or (last != last[0]).any():
         return None, ""
     is_real = _from_first((ids != last[0]).flip(1)).flip(1)
-    return is_real, "One id is at the end of rows again and again"
+    return is_real, "rows end with one id, again and again"
 
 
 def _documents(columns: Columns, is_real: Tensor | None) -> tuple[Tensor | None, str]:
-    """The document of each column, and the beginning of a sentence about them."""
+    """The document of each column, and why."""
     B, L = columns.shape
     if (ends := columns.borders) is not None:
         places = torch.arange(L, device=ends.device).expand(B, L).contiguous()
