@@ -55,7 +55,8 @@ def token_texts(tokenizer: Any, ids: Any) -> tuple[tuple[str, ...], ...]:
     Args:
         tokenizer: an object with `convert_ids_to_tokens`, `id_to_token`, `id_to_piece`,
             `decode_single_token_bytes` or `decode`; or a sequence of strings, one per id; or a
-            dictionary from ids to strings or from strings to ids. Each id is looked up once.
+            dictionary from ids to strings or from strings to ids. Each id is looked up once. None:
+            the ids themselves are the texts.
         ids: (B, S) integers: a tensor, an array or lists.
 
     Returns:
@@ -137,6 +138,8 @@ def _check_rows(ids: Any) -> Tensor:
 
 def _find_lookup(tokenizer: Any) -> Lookup:
     """A function from an id to a spelling. It raises a LookupError for an unknown id."""
+    if tokenizer is None:
+        return str
     if isinstance(tokenizer, Mapping):
         return _by_id(tokenizer).__getitem__
     if isinstance(tokenizer, Sequence) and not isinstance(tokenizer, str | bytes):

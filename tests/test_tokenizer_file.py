@@ -5,6 +5,7 @@ import json
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from sftviz import token_texts
 from sftviz.inspection.tokenizer_file import load_tokenizer
 
 TEXTS = ["the sky is blue because light scatters", "short waves scatter more\n", "größer, 日本"]
@@ -31,9 +32,12 @@ def test_the_tokens_are_those_of_the_library(folder):
     library = Tokenizer.from_file(str(folder / "tokenizer.json"))
     ours = load_tokenizer(folder)
     ids = range(library.get_vocab_size())
-    assert ours.convert_ids_to_tokens(ids) == [library.id_to_token(each) for each in ids]
-    assert ours.vocab_size == library.get_vocab_size()
-    assert ours.convert_ids_to_tokens([-100, 10**6]) == [None, None]
+    assert list(map(ours.id_to_token, ids)) == list(map(library.id_to_token, ids))
+    assert ours.get_vocab_size() == library.get_vocab_size()
+    assert (ours.id_to_token(10**6), ours.token_to_id("no such")) == (None, None)
+    text = "the sky größer, 日本<|end|>\n"
+    written = library.encode(text).ids
+    assert token_texts(ours, [written]) == token_texts(library, [written])
     assert (ours.pad_token_id, ours.eos_token_id) == (None, None)
 
 
