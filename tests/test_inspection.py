@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from sftviz import Finding, Inspection, gradient_shares, inspect_batch
+from sftviz import Finding, Inspection, inspect_batch
 from sftviz.__main__ import main
 from sftviz.inspection.examples import HEALTHY, PUZZLES, TOKENS
 
@@ -115,10 +115,8 @@ def test_of_a_window_the_shares_are_shown():
     inspection = inspect_batch(short, window=[short, long])
     assert names(inspection) == ["uneven windows"] and inspection.ok
     assert "averaged averages" in str(inspection)
-    weights = [torch.ones(1, 2), torch.ones(1, 22)]
-    theirs = gradient_shares(weights, "averaged averages").per_token
-    ours = inspection.shares("averaged averages").per_token
-    assert [each.tolist() for each in ours] == pytest.approx([each.tolist() for each in theirs])
+    shares = inspection.shares("averaged averages").per_token
+    assert torch.cat(shares).tolist() == pytest.approx([1 / 2 / 2, 1 / 2 / 22], abs=1e-12)
 
 
 def test_nothing_that_is_given_is_changed():
@@ -170,7 +168,7 @@ def test_redacted_nothing_of_the_text_is_left(tmp_path):
     secret = ["<pad>", "<end>", *(f"secret{i}" for i in range(2, len(TOKENS)))]
     batch = {"input_ids": HEALTHY["input_ids"] + 7000, "labels": HEALTHY["labels"]}
     batch["labels"] = batch["labels"].where(batch["labels"] < 0, batch["labels"] + 7000)
-    batch["labels"][0, 9] = 7777  # not the next token
+    batch["labels"][0, 9] = 7005  # not the next token
     inspection = inspect_batch(
         batch, {i + 7000: text for i, text in enumerate(secret)}, redact=True
     )
