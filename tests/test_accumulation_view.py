@@ -87,7 +87,7 @@ def test_it_fits_narrow_pages_and_large_parameters():
     window = make_window(B=2, G=3, vocab_size=50)
     drawing = accumulation_flow(accumulate(BigramModel(vocab_size=50), window, "G"), width=60)
     assert max(map(len, drawing.text.splitlines())) <= 60
-    assert "⋯" in drawing.text and "⋮" in drawing.text
+    assert "column 1 " in drawing.text and "⋮" in drawing.text
 
 
 def test_the_table_has_a_line_a_rule():
@@ -139,7 +139,7 @@ def test_rows_with_a_gradient_are_shown_first():
     drawing = accumulation_flow(trace)
     shown = [row for row in rows if f"full_batch_grad[{row},0]" in drawing.keys]
     assert rows[0] > 0 and len(shown) >= 3
-    assert "column 50" in drawing.text and " more" in drawing.text
+    assert "column 6" in drawing.text and " more" in drawing.text
 
 
 class Shift(torch.nn.Module):

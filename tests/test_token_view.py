@@ -41,13 +41,14 @@ def test_token_ids_are_shown_without_a_vocabulary():
     assert "[        3]" in shift_view(build_token_batch(CONVERSATIONS, pad_id=0)).text
 
 
-def test_a_large_batch_is_elided_to_the_width():
+def test_a_large_batch_has_an_overview_and_fits_the_width():
     ids = torch.arange(64 * 1024).reshape(64, 1024)
     batch = TokenBatch(ids, ids + 1, ids % 2 == 0)
     drawing = shift_view(batch, width=80)
     assert max(map(len, drawing.text.splitlines())) <= 80
-    assert "65535" in drawing.text  # the last token read
+    assert "64 rows of 1024 tokens; 32,768 of 65,536 count." in drawing.text
     assert "32768 of 65536 labels" in drawing.alt
+    assert drawing.alt.endswith(" Shown: tokens 1–5, rows 1–8.")
 
 
 def batch_of(labels, mask, input_ids=None):
@@ -83,13 +84,14 @@ def test_a_long_id_has_room_in_its_cell():
     assert {len(line) for line in drawing.text.splitlines()} == {drawing.scene.width}
 
 
-def test_of_a_long_batch_the_border_of_each_response_is_shown():
+def test_of_a_long_batch_the_border_of_the_first_response_is_shown():
     mask = torch.zeros(20, 300, dtype=torch.bool)
     mask[3, 200:] = mask[17, 250:] = True
     ids = torch.arange(20 * 300).reshape(20, 300)
     drawing = shift_view(TokenBatch(ids, ids + 1, mask), width=112)
-    assert {"labels[3,199]", "labels[3,200]", "labels[17,250]"} <= set(drawing.keys)
-    assert "token 201" in drawing.text and "more" in drawing.text
+    assert {"labels[3,199]", "labels[3,200]", "labels[10,200]"} <= set(drawing.keys)
+    assert "token 201" in drawing.text and "rows 4–11" in drawing.text
+    assert [line.split()[-2] for line in drawing.text.splitlines() if "17–18" in line] == ["50"]
     assert drawing.scene.width <= 112
 
 

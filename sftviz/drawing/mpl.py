@@ -1,5 +1,6 @@
 """A scene drawn by matplotlib: for print and slides. Too slow for live pictures."""
 
+from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -9,9 +10,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
+from matplotlib.path import Path as Outlines
 
-from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Shape, Text
+from sftviz.drawing.bars import place_bars
+from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Shape, Strip, Text
 from sftviz.drawing.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
 from sftviz.drawing.theme import paint
 
@@ -104,6 +107,14 @@ def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
         case Cell(text, _, tone):
             _add_box(ax, left, top, shape, inset=(0.5, 1.5), radius=9 if tone == "badge" else 4)
             _add(ax, left + shape.indent * CELL_WIDTH, top, Text(text, tone))
+        case Strip():
+            _add_strip(ax, left, top, shape)
+        case Outline():
+            x0, y0, x1, y1 = shape.box
+            corner = (left + x0 * CELL_WIDTH - 2, top + y0 * CELL_HEIGHT - 1)
+            size = ((x1 - x0) * CELL_WIDTH + 4, (y1 - y0) * CELL_HEIGHT + 2)
+            edge = paint(shape.tone, "light").edge
+            ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=edge, lw=2 * _POINTS))
         case Frame():
             _add_box(ax, left, top, shape, inset=(CELL_WIDTH / 2, CELL_HEIGHT / 2), radius=9)
         case Arrow(length):
@@ -115,6 +126,32 @@ def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
                 (x, y),
                 arrowprops=look | {"shrinkA": 0, "shrinkB": 0},
             )
+
+
+def _add_strip(ax: Axes, left: float, top: float, strip: Strip) -> None:
+    parts = place_bars(strip, left, top, (CELL_WIDTH, CELL_HEIGHT))
+    x, y, width, height = parts.ground
+    look = {"facecolor": paint("masked", "light").fill, "edgecolor": paint("hatch", "light").edge}
+    ax.add_patch(Rectangle((x, y), width, height, hatch="////", linewidth=0, **look))
+    for outlines, tone in ((parts.areas, "response"), (parts.bars, "bar")):
+        paths = [Outlines(list(_corners(*outline)), closed=True) for outline in outlines]
+        if paths:
+            fill = paint(tone, "light").fill
+            path = Outlines.make_compound_path(*paths)
+            ax.add_patch(PathPatch(path, facecolor=fill, linewidth=0))
+    colour = paint("sign", "light").edge
+    for at, high, low in parts.signs:
+        for ends in ((high, low - 4), (low - 2, low)):
+            ax.plot((at, at), ends, color=colour, linewidth=3 * _POINTS, solid_capstyle="butt")
+
+
+def _corners(x: float, y: float, *turns: float) -> Iterator[tuple[float, float]]:
+    """The corners of an outline that turns by 90° at each, and the first one again."""
+    yield x, y
+    for i, to in enumerate(turns):
+        x, y = (to, y) if i % 2 else (x, to)
+        yield x, y
+    yield x, y  # a closed path ignores this point
 
 
 def _add_box(

@@ -1,9 +1,10 @@
 """A picture, measured in character cells.
 
-A scene is a tree of nodes: text, cells with a value, rows and columns of them, cards, a flow of
-cards. Each node knows its size in cells and lowers itself to marks: texts, cells, frames and arrows
-at integer positions. A mark has a tone, which is its meaning; if it shows a value, it has a key,
-which is the name of that value: `grad[1,3]`. There are no colours and no pixels in a scene.
+A scene is a tree of nodes: text, cells with a value, strips of bars, rows and columns of them,
+cards, a flow of cards. Each node knows its size in cells and lowers itself to marks: texts, cells,
+strips, outlines, frames and arrows at integer positions. A mark has a tone, which is its meaning;
+if it shows a value, it has a key, which is the name of that value: `grad[1,3]`. There are no
+colours and no pixels in a scene.
 """
 
 from collections.abc import Sequence
@@ -49,6 +50,73 @@ class Cell(NamedTuple):
         return [(x, y, self)]
 
 
+HIGHEST = 8  # the highest bar of a strip
+SIGN = 9  # instead of a bar
+
+
+class Strip(NamedTuple):
+    """Rows of bars on one line, which they share; the bars of a row share its width.
+
+    A row has one level per bar: 0 is hatched, 1 to `HIGHEST` are heights, and `SIGN` is a sign.
+    A row without a bar is left blank.
+    """
+
+    width: int
+    rows: tuple[bytes, ...]
+    height = 1
+    tone = "strip"
+    key = None
+
+    @property
+    def cells(self) -> list[int]:
+        """The highest level in each cell."""
+        width, bars = self.width, max(map(len, self.rows))
+        spans = [
+            (at * bars // width, max(at * bars // width + 1, (at + 1) * bars // width))
+            for at in range(width)
+        ]
+        return [max([max(row[start:end], default=0) for row in self.rows]) for start, end in spans]
+
+    def marks(self, x: int = 0, y: int = 0) -> "list[Mark]":
+        return [(x, y, self)]
+
+
+class Span(NamedTuple):
+    """Some of the rows or columns of strips."""
+
+    first: int
+    count: int
+    total: int
+    shared: int = 1  # that share a bar
+    bars: int = 0  # side by side; 0: one for each
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the bars of these begin and end, as fractions of all bars."""
+        bars = self.bars or self.total
+        return self.first // self.shared / bars, -(-(self.first + self.count) // self.shared) / bars
+
+
+class Outline(NamedTuple):
+    """A frame around some of the rows and columns of strips, drawn over them."""
+
+    width: int  # of the strips
+    height: int
+    rows: Span
+    columns: Span
+    key: str | None = None
+    tone = "lens"
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the frame, in cells."""
+        (left, right), (top, bottom) = self.columns.ends, self.rows.ends
+        return left * self.width, top * self.height, right * self.width, bottom * self.height
+
+    def marks(self, x: int = 0, y: int = 0) -> "list[Mark]":
+        return [(x, y, self)]
+
+
 class Frame(NamedTuple):
     """The border of a card."""
 
@@ -66,7 +134,7 @@ class Arrow(NamedTuple):
     key = None
 
 
-Shape = Text | Cell | Frame | Arrow
+Shape = Text | Cell | Strip | Outline | Frame | Arrow
 Mark = tuple[int, int, Shape]  # the shape's upper left cell is (x, y)
 
 
@@ -82,6 +150,12 @@ class Page(NamedTuple):
         """The keys of the values in frames, one per frame."""
         shapes = [shape for _, _, shape in self.marks]
         return tuple([shape.key for shape in shapes if isinstance(shape, Cell) and shape.key])
+
+    @property
+    def outline(self) -> Outline | None:
+        """The frame that says which part of a whole is shown; None if all is."""
+        shapes = [shape for _, _, shape in self.marks]
+        return next((shape for shape in shapes if isinstance(shape, Outline)), None)
 
 
 @dataclass(frozen=True)
@@ -127,6 +201,24 @@ class Column:
             marks += child.marks(x, y)
             y += child.height
         return marks
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Nodes over each other; the first one is behind, and is as large as all of them."""
+
+    children: "tuple[Node, ...]"
+
+    @property
+    def width(self) -> int:
+        return self.children[0].width
+
+    @property
+    def height(self) -> int:
+        return self.children[0].height
+
+    def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
+        return [mark for child in self.children for mark in child.marks(x, y)]
 
 
 @dataclass(frozen=True)
@@ -194,9 +286,9 @@ class Flow:
 
 
 # Each has a width and a height in cells, and returns its marks at a position.
-Node = Text | Cell | Row | Column | Align | Card | Flow
+Node = Text | Cell | Strip | Outline | Row | Column | Stack | Align | Card | Flow
 
 
 def lower(scene: Node) -> Page:
     """Lower a scene to its marks."""
-    return Page(scene.width, scene.height, scene.marks())
+    return Page(scene.width, scene.height, list(scene.marks()))

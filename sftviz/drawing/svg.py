@@ -5,10 +5,12 @@ stylesheet. Nothing has an id, so a page can show many pictures. Groups are not
 nested, except in the one around all of them, so a page can compare two pictures group by group.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from html import escape
 from typing import Literal
 
+from sftviz.drawing.bars import Turns, place_bars
 from sftviz.drawing.formatting import text_width
 from sftviz.drawing.scene import (
     Arrow,
@@ -16,12 +18,14 @@ from sftviz.drawing.scene import (
     Frame,
     Mark,
     Node,
+    Outline,
     Page,
     Shape,
+    Strip,
     Text,
     lower,
 )
-from sftviz.drawing.theme import TONES, Mode, paint
+from sftviz.drawing.theme import OVERVIEW_TONES, TONES, Mode, paint
 
 CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
 MARGIN = 8  # px around the scene
@@ -31,7 +35,9 @@ TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
 
 def draw(scene: Node, mode: Mode | Literal["page"] = "light") -> str:
     """Draw a scene as a whole SVG document; in "page" it is light or dark, as its page is."""
-    return markup(lower(scene), style=f"<style>{stylesheet(mode)}</style>")
+    page = lower(scene)
+    has_strips = any([isinstance(shape, Strip) for _, _, shape in page.marks])
+    return markup(page, style=f"<style>{stylesheet(mode, has_strips=has_strips)}</style>")
 
 
 def markup(page: Page, style: str = "") -> str:
@@ -50,7 +56,7 @@ def size(page: Page) -> tuple[int, int]:
     return page.width * CELL_WIDTH + 2 * MARGIN, page.height * CELL_HEIGHT + 2 * MARGIN
 
 
-def stylesheet(mode: Mode | Literal["page"]) -> str:
+def stylesheet(mode: Mode | Literal["page"], *, has_strips: bool = True) -> str:
     """Fonts, lines, and the colours of every tone, for `markup`."""
     css = (
         f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
@@ -58,16 +64,22 @@ def stylesheet(mode: Mode | Literal["page"]) -> str:
         ".sftviz .arrow{stroke-width:1.5}"
         f".sftviz .hatch{{stroke-width:{CELL_HEIGHT - 4};stroke-dasharray:1.4 5.6}}"
     )
+    if has_strips:
+        css += (
+            ".sftviz .plain,.sftviz .area{stroke:none!important}"
+            ".sftviz path.sign{stroke-width:3}.sftviz .lens>rect{stroke-width:2}"
+        )
+    tones = [tone for tone in TONES if has_strips or tone not in OVERVIEW_TONES]
     if mode == "page":
         # The light colours first: some programs that draw SVG ignore what is in an @media.
-        dark = f"@media (prefers-color-scheme:dark){{{_colours('dark')}}}"
-        return css + _colours("light") + dark
-    return css + _colours(mode)
+        dark = f"@media (prefers-color-scheme:dark){{{_colours(tones, 'dark')}}}"
+        return css + _colours(tones, "light") + dark
+    return css + _colours(tones, mode)
 
 
-def _colours(mode: Mode) -> str:
+def _colours(tones: Iterable[str], mode: Mode) -> str:
     css = ""
-    for tone in TONES:
+    for tone in tones:
         if tone == "lit" and mode != "live":
             continue  # in a file nothing changes
         colour = paint(tone, mode)
@@ -98,6 +110,15 @@ def _elements(x: int, y: int, shape: Shape) -> str:
             hatch = _hatch(*box) if tone == "masked" else ""
             text = _elements(x + shape.indent, y, Text(text))
             return _rect(*box, radius=9 if tone == "badge" else 4) + hatch + text
+        case Strip():
+            return _strip(shape, left, top)
+        case Outline(width, height):
+            area = f'<rect class="area" x="{left}" y="{top}" width="{width * CELL_WIDTH}" '
+            area += f'height="{height * CELL_HEIGHT}"/>'
+            x0, y0, x1, y1 = shape.box
+            x0, x1 = left + x0 * CELL_WIDTH - 2, left + x1 * CELL_WIDTH + 2
+            y0, y1 = top + y0 * CELL_HEIGHT - 1, top + y1 * CELL_HEIGHT + 1
+            return area + _rect(round(x0, 1), round(y0, 1), round(x1 - x0, 1), round(y1 - y0, 1), 3)
         case Frame(width, height):
             right, bottom = (width - 1) * CELL_WIDTH, (height - 1) * CELL_HEIGHT
             return _rect(left + CELL_WIDTH / 2, top + CELL_HEIGHT / 2, right, bottom, radius=9)
@@ -113,9 +134,32 @@ def _rect(left: float, top: float, width: float, height: float, radius: int) -> 
     return f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="{radius}"/>'
 
 
-def _hatch(left: float, top: float, width: int, height: int) -> str:
+def _strip(strip: Strip, left: int, top: int) -> str:
+    parts = place_bars(strip, left, top, (CELL_WIDTH, CELL_HEIGHT))
+    x, y, width, height = parts.ground
+    signs = "".join([f"M{at:g} {high:g}V{low - 4:g}m0 2V{low:g}" for at, high, low in parts.signs])
+    return (
+        f'<path class="masked plain" d="M{x:g} {y:g}h{width:g}v{height:g}h-{width:g}z"/>'
+        + _hatch(*parts.ground, f' style="stroke-width:{height:g}"')
+        + f'<path class="response plain" d="{_outlines(parts.areas)}"/>'
+        + f'<path class="bar" d="{_outlines(parts.bars)}"/>'
+        + (f'<path class="sign" d="{signs}"/>' if signs else "")
+    )
+
+
+def _outlines(outlines: Iterable[Turns]) -> str:
+    """The data of a path along outlines of which each corner turns by 90°."""
+    return "".join(
+        [
+            f"M{x:g} {y:g}" + "".join([f"{'VH'[i % 2]}{to:g}" for i, to in enumerate(turns)]) + "z"
+            for x, y, *turns in outlines
+        ]
+    )
+
+
+def _hatch(left: float, top: float, width: float, height: float, style: str = "") -> str:
     """Diagonal lines across a box: one broad dashed line, skewed. A pattern would need an id."""
     middle = top + height / 2
     # Skewing moves a point to the left by its own y.
     left, right = left + middle + height / 2 + 1, left + middle + width - height / 2 - 1
-    return f'<path class="hatch" transform="skewX(-45)" d="M{left:g} {middle:g}H{right:g}"/>'
+    return f'<path class="hatch"{style} transform="skewX(-45)" d="M{left:g} {middle:g}H{right:g}"/>'

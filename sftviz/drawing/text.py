@@ -1,10 +1,14 @@
 """A scene as lines of Unicode text: for terminals, for screen readers, and for tests."""
 
+from math import ceil
+
 from wcwidth import width as cells
 
 from sftviz.drawing.formatting import graphemes
-from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Text
+from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Strip, Text
 from sftviz.drawing.theme import TONES
+
+BARS = "░▁▂▃▄▅▆▇█!"  # the levels of a strip
 
 
 def draw(scene: Node) -> str:
@@ -24,6 +28,10 @@ def draw(scene: Node) -> str:
             case Cell(text, width, tone):
                 _write(canvas[y], x + shape.indent, text)
                 canvas[y][x], canvas[y][x + width - 1] = TONES[tone].flanks
+            case Strip():
+                _write(canvas[y], x, "".join([BARS[level] for level in shape.cells]))
+            case Outline(_, height):
+                _write(canvas[y + height], *_bracket(x, shape))
             case Frame(width, height):
                 edge = "─" * (width - 2)
                 _write(canvas[y], x, f"╭{edge}╮")
@@ -35,6 +43,14 @@ def draw(scene: Node) -> str:
                 for line in canvas[y + 1 : y + length]:
                     line[x] = "│"
     return "\n".join("".join(line).rstrip() for line in canvas)
+
+
+def _bracket(x: int, outline: Outline) -> tuple[int, str]:
+    """Where a bracket below an outline begins, and the bracket."""
+    left, _, right, _ = outline.box
+    start = min(int(left), outline.width - 1)
+    inside = max(0, ceil(right) - start - 2)
+    return x + start, f"└{'─' * inside}┘" if right > start + 1 else "▲"
 
 
 def _write(line: list[str], x: int, text: str) -> None:

@@ -52,9 +52,16 @@ TONES = {
     "gradient": _tone("#951a6f #fbe5f3 #c24a9b", "#f7bfe2 #461a39 #d673b5"),
     "ground": _tone("- #f6f8fa -", "- #14171b -"),
     "hatch": _tone("- - #ccd2da", "- - #3d4550"),
+    # The tones of an overview: bars, what to look at, and the frame around what is shown below.
+    "bar": _tone("- #3a80bf -", "- #5b9fd8 -"),
+    "sign": _tone("#9c2f0c - #d2602c", "#fbc2a8 - #dd7a4d"),
+    "lens": _tone("- - #111827", "- - #f4f5f7"),
     # A value that has just changed in a live drawing. Last, so that it overrides the other tones.
     "lit": _tone("#8a4b00 #ffe066 #a67c00", "#ffd43b #5c4800 #c9a227"),
 }
+
+
+OVERVIEW_TONES = ("bar", "sign", "lens")
 
 
 def paint(tone: str, mode: Mode) -> Paint:

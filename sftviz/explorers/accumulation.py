@@ -130,7 +130,7 @@ class AccumulationExplorer(Explorer):
         )
 
     def draw(
-        self, state: WindowSetting, trace: AccumulationTrace, width: int, around: object
+        self, state: WindowSetting, trace: AccumulationTrace, width: int, lens: object
     ) -> Drawing:
         return accumulation_flow(trace, state.over, width)
 

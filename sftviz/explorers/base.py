@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from html import escape
+from textwrap import wrap
 from types import MappingProxyType
 
 import ipywidgets
@@ -15,14 +16,19 @@ from torch import Tensor
 
 from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.scene import Column, Row, Text, lower
+from sftviz.drawing.scene import Column, Outline, Row, Text, lower
 from sftviz.explorers.code import written
 from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.focus import starts
+from sftviz.views.overview import asked
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
 _SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
+_HINT = (
+    "To see other tokens, click in the overview or drag its frame, or press Page Up or Page Down; "
+    "with Shift, other rows."
+)
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -47,8 +53,20 @@ class _Selected(traitlets.TraitType):
     def set(self, explorer: "Explorer", index: tuple[int, ...]) -> None:
         if not explorer.has_entry(explorer.state, index):
             raise traitlets.TraitError(f"selected must be the index of an entry, got {index}.")
-        around = explorer._around
-        explorer._become(explorer.state, explorer.trace, index, ["selected"], around)
+        explorer._look(index)
+
+
+class Shown(traitlets.TraitType):
+    """The first of the rows or columns that the grids of an explorer show, from 0.
+
+    Setting it moves the lens, as a click in the overview does.
+    """
+
+    def get(self, explorer: "Explorer", cls: type | None = None) -> int:
+        return explorer._lens[("rows", "columns").index(self.name)]
+
+    def set(self, explorer: "Explorer", wish: int | range | slice) -> None:
+        explorer.move_lens(**{self.name: wish})
 
 
 class Explorer(ipywidgets.VBox):
@@ -67,7 +85,8 @@ class Explorer(ipywidgets.VBox):
 
     selected = _Selected()  # the index of the entry that was selected last
 
-    _around: Sequence[tuple[int, ...]] = ()
+    _lens = (0, 0)  # the row and the column that the grids begin with, if not all have room
+    _outline: Outline | None = None  # what is shown on the page; None: all
     _draft: dict[str, object] | None = None  # fields set inside hold_trait_notifications
 
     def __init__(
@@ -103,7 +122,7 @@ class Explorer(ipywidgets.VBox):
     @property
     def drawing(self) -> Drawing:
         """The state as a still picture."""
-        return self.draw(self.state, self.trace, WIDTH, self._around)
+        return self.draw(self.state, self.trace, WIDTH, self._lens)
 
     @property
     def code(self) -> str:
@@ -114,18 +133,20 @@ class Explorer(ipywidgets.VBox):
         """The entry that is selected at first."""
         return (0, 0)
 
-    def around(self, trace: object) -> list[tuple[int, ...]]:
-        """What of a large batch is drawn first. While it is edited, this does not change."""
-        return []
+    def shape(self, state: object) -> tuple[int, int]:
+        """The number of rows and of columns that a lens can be moved over."""
+        return 1, 1
+
+    def begin(self, trace: object) -> tuple[int, int]:
+        """Where the lens is at first. It stays there while the batch is edited."""
+        return 0, 0
 
     def has_entry(self, state: object, index: tuple[int, ...]) -> bool:
         """Whether a state has an entry at an index, so that it can be selected."""
         return True
 
-    def draw(
-        self, state: object, trace: object, width: int, around: Sequence[tuple[int, ...]]
-    ) -> Drawing:
-        """Draw a run of a state, to fit a width in cells."""
+    def draw(self, state: object, trace: object, width: int, lens: tuple[int, int]) -> Drawing:
+        """Draw a run of a state, to fit a width in cells, with the lens at a row and a column."""
         raise NotImplementedError
 
     def read(self, state: object, trace: object, selected: tuple[int, ...]) -> dict[str, Text]:
@@ -153,7 +174,7 @@ class Explorer(ipywidgets.VBox):
             TypeError, ValueError, RuntimeError: it can't be run or drawn; nothing has changed.
         """
         names = [field.name for field in fields(state)]
-        changed = [*names, "selected"]
+        changed = [*names, *self._of_view]
         self._become(state, state.trace(), self.first(state), changed, is_new_generation=True)
 
     def update(self, **changes: object) -> None:
@@ -178,10 +199,30 @@ class Explorer(ipywidgets.VBox):
             is_same_batch = is_edit or not any(
                 isinstance(getattr(state, name), Tensor) for name in changed
             )
-            around = self._around if is_same_batch else None
-            self._become(state, state.trace(), selected, [*changed, "selected"], around)
+            lens = self._lens if is_same_batch else None
+            self._become(state, state.trace(), selected, [*changed, *self._of_view], lens)
         except Exception as error:  # torch raises many kinds
             raise traitlets.TraitError(str(error)) from error
+
+    def move_lens(
+        self, rows: int | range | slice | None = None, columns: int | range | slice | None = None
+    ) -> None:
+        """Show other rows and columns of a batch that has no room: those from given ones on.
+
+        Raises:
+            TraitError: the batch does not have them.
+        """
+        wishes = zip(("rows", "columns"), (rows, columns), strict=True)
+        try:
+            lens = tuple(
+                asked(name, wish, count, at)[0]
+                for (name, wish), count, at in zip(
+                    wishes, self.shape(self.state), self._lens, strict=True
+                )
+            )
+        except (TypeError, ValueError) as error:
+            raise traitlets.TraitError(str(error)) from error
+        self._become(self.state, self.trace, self.selected, self._of_view, lens)
 
     def edit(self, entries: Mapping[str, float]) -> None:
         """Set entries of the state's tensors by key, such as `response_mask[0,2]`.
@@ -229,17 +270,23 @@ class Explorer(ipywidgets.VBox):
         trace: object,
         selected: tuple[int, ...],
         changed: Sequence[str] = (),
-        around: Sequence[tuple[int, ...]] | None = None,
+        lens: tuple[int, int] | None = None,
         *,
         is_new_generation: bool = False,
     ) -> None:
         """Draw a state and a selection. If that succeeds, they are those of this explorer."""
-        around = self.around(trace) if around is None else around
-        picture = self._picture(state, trace, selected, around)
+        lens = self.begin(trace) if lens is None else lens
+        outline, *picture = self._picture(state, trace, selected, lens)
+        if outline:
+            lens = outline.rows.first, outline.columns.first
+            if (inside := _inside(selected, outline)) != selected:
+                selected = inside
+                outline, *picture = self._picture(state, trace, selected, lens)
         before = {name: getattr(self, name) for name in changed}
         last = (self._state, self._trace, self._selected) if self.controls else ()
-        was_around, self._around = self._around, around
+        was_at, self._lens = self._lens, lens
         self._state, self._trace, self._selected = state, trace, selected
+        self._outline = outline
         with self.live.hold_sync():  # one message
             if is_new_generation:  # changes that were made in the old picture are void
                 self.live.generation += 1
@@ -251,7 +298,7 @@ class Explorer(ipywidgets.VBox):
             try:
                 self._show_controls()
             except Exception:  # one of them does not take this value
-                self._become(*last, around=was_around)
+                self._become(*last, lens=was_at)
                 raise
         for name, old in before.items():
             new = getattr(self, name)
@@ -276,26 +323,49 @@ class Explorer(ipywidgets.VBox):
 
     def redraw(self, change: object = None) -> None:
         """Draw the state again, and set the controls to it."""
-        self._become(self.state, self.trace, self.selected, around=self._around)
+        self._become(self.state, self.trace, self.selected, lens=self._lens)
 
     def close(self) -> None:
         """Close this explorer and every widget that belongs to it."""
         for widget in _parts_of(self, []):
             ipywidgets.Widget.close(widget)
 
+    @property
+    def _of_view(self) -> list[str]:
+        """The traits that say what is looked at."""
+        return [name for name in ("selected", "rows", "columns") if self.has_trait(name)]
+
+    def _look(self, index: tuple[int, ...]) -> None:
+        """Select an entry, and move the lens if its token is not shown."""
+        lens = self._lens
+        if self._outline:
+            row, column, *_ = _inside(index, self._outline)
+            lens = lens[0] + index[0] - row, lens[1] + index[1] - column
+        self._become(self.state, self.trace, index, self._of_view, lens)
+
     def _picture(
         self,
         state: object,
         trace: object,
         selected: tuple[int, ...],
-        around: Sequence[tuple[int, ...]],
+        lens: tuple[int, int],
     ) -> tuple:
-        """All that the page shows of a state, complete: its markup, description and values."""
+        """What of a state has room on the page, and all that the page shows: markup, description,
+        and values."""
         width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
-        drawing = self.draw(state, trace, width, around)
+        drawing = self.draw(state, trace, width, lens)
         line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
         page = lower(Column((line, drawing.scene)))
-        return svg.markup(page), drawing.alt, self._values(state, page.keys)
+        values = self._values(state, page.keys)
+        outline = page.outline
+        if outline is None:
+            return None, svg.markup(page), drawing.alt, values
+        hints = [Text(f"  {part}", "muted") for part in wrap(_HINT, width - FRAME)]
+        page = lower(Column((line, *hints, drawing.scene)))
+        for name, span in (("row", outline.rows), ("column", outline.columns)):
+            values[f"lens[{name}]"] = span.first
+            values |= {f"lens[{name}s]": span.count, f"lens[all {name}s]": span.total}
+        return outline, svg.markup(page), f"{drawing.alt} {_HINT}", values
 
     def _show_controls(self) -> None:
         self._is_showing_controls = True
@@ -323,7 +393,7 @@ class Explorer(ipywidgets.VBox):
 
     def _fit_width(self, change: dict) -> None:
         # Only the picture: a message about a wrong value, and that value in its control, stay.
-        picture = self._picture(self.state, self.trace, self.selected, self._around)
+        self._outline, *picture = self._picture(self.state, self.trace, self.selected, self._lens)
         self.live.show(*picture, self._edits_id)
 
     def _on_edits(self, change: dict) -> None:
@@ -331,13 +401,19 @@ class Explorer(ipywidgets.VBox):
         self._edits_id = edits["id"]
         is_current = edits["generation"] == self.live.generation  # else of a picture that is gone
         if edits["values"] and is_current:
+            entries = dict(edits["values"])
+            rows, columns = (entries.pop(f"lens[{name}]", None) for name in ("row", "column"))
             with self.live.guard():
-                self.edit(edits["values"])
+                if (rows, columns) != (None, None):
+                    self.move_lens(rows, columns)
+                if entries:
+                    self.edit(entries)
         self.live.acknowledged = self._edits_id  # also what was refused, and what was empty
 
     def _on_selected(self, change: dict) -> None:
         index = _parse(change["new"])[1]
-        if index and self.has_entry(self.state, index):  # else selected in a picture that is gone
+        is_there = index and self.has_entry(self.state, index)
+        if is_there and _inside(index, self._outline) == index:  # else from a picture that is gone
             self.selected = index
 
     def _on_control(self, name: str, value: object = None) -> None:
@@ -364,6 +440,18 @@ def is_index(index: tuple[int, ...], tensor: Tensor) -> bool:
     return len(index) == tensor.ndim and all(
         0 <= at < size for at, size in zip(index, tensor.shape, strict=True)
     )
+
+
+def _inside(index: tuple[int, ...], outline: Outline | None) -> tuple[int, ...]:
+    """The index of an entry of a token; if that token is not shown, of the next one that is."""
+    if outline is None:
+        return index
+    spans = outline.rows, outline.columns
+    place = [
+        min(max(at, span.first), span.first + span.count - 1)
+        for at, span in zip(index, spans, strict=False)
+    ]
+    return (*place, *index[2:])
 
 
 def first_counted(mask: Tensor) -> tuple[int, ...]:

@@ -8,10 +8,10 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import token_label
 from sftviz.drawing.scene import Text
 from sftviz.examples import FIVE_WORDS
-from sftviz.explorers.base import Explorer, Field, first_counted, is_index
+from sftviz.explorers.base import Explorer, Field, Shown, first_counted, is_index
 from sftviz.explorers.controls import button, count_slider, number_box, show_count, show_number
 from sftviz.logits import LogitsInputs, LogitsTrace
-from sftviz.views.focus import Place, what_counts
+from sftviz.views.focus import lens_start
 from sftviz.views.logits import logits_flow, readings
 
 
@@ -41,6 +41,7 @@ class LogitsExplorer(Explorer):
     gradient_accumulation_steps = Field()
     normalize_constant = Field()
     vocabulary = Field()
+    columns = Shown()
 
     def __init__(
         self,
@@ -70,13 +71,16 @@ class LogitsExplorer(Explorer):
     def has_entry(self, state: LogitsInputs, index: tuple[int, ...]) -> bool:
         return is_index(index, state.logits) or is_index(index, state.labels)
 
-    def around(self, trace: LogitsTrace) -> list[Place]:
-        return what_counts(trace.step)
+    def shape(self, state: LogitsInputs) -> tuple[int, int]:
+        return 1, state.labels.shape[1]
+
+    def begin(self, trace: LogitsTrace) -> tuple[int, int]:
+        return lens_start(trace.step)
 
     def draw(
-        self, state: LogitsInputs, trace: LogitsTrace, width: int, around: Sequence[Place]
+        self, state: LogitsInputs, trace: LogitsTrace, width: int, lens: tuple[int, int]
     ) -> Drawing:
-        return logits_flow(trace, state.vocabulary, width, around)
+        return logits_flow(trace, state.vocabulary, width, lens[1])
 
     def first(self, state: LogitsInputs) -> tuple[int, ...]:
         return first_counted(state.response_mask[:1])

@@ -8,7 +8,7 @@ from torch import Tensor
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 from sftviz.examples import PRESETS, WORKED_EXAMPLE
-from sftviz.explorers.base import Explorer, Field, first_counted, is_index
+from sftviz.explorers.base import Explorer, Field, Shown, first_counted, is_index
 from sftviz.explorers.controls import (
     NARROW,
     STYLE,
@@ -23,7 +23,7 @@ from sftviz.explorers.controls import (
 from sftviz.inputs import StepInputs
 from sftviz.step import StepTrace
 from sftviz.validate import Tokens
-from sftviz.views.focus import Place, what_counts
+from sftviz.views.focus import lens_start
 from sftviz.views.step import readings, step_flow
 
 CONTROLS = (
@@ -39,6 +39,8 @@ class StepExplorer(Explorer):
 
     The state is `StepInputs`; `trace` and `drawing` are computed from it. Setting a field from
     Python does the same as a click. `update` sets several fields at once, `load` all of them.
+    `columns` and `rows` are the first ones that the grids show of a batch that has no room; they
+    are not part of the state.
 
     Args:
         policy_log_probs: (B, S) tensor or rows of numbers; by default the worked example.
@@ -64,6 +66,8 @@ class StepExplorer(Explorer):
     gradient_accumulation_steps = Field()
     normalize_constant = Field()
     tokens = Field()
+    rows = Shown()
+    columns = Shown()
 
     def __init__(
         self,
@@ -97,13 +101,16 @@ class StepExplorer(Explorer):
     def has_entry(self, state: StepInputs, index: tuple[int, ...]) -> bool:
         return is_index(index, state.policy_log_probs)
 
-    def around(self, trace: StepTrace) -> list[Place]:
-        return what_counts(trace)
+    def shape(self, state: StepInputs) -> tuple[int, int]:
+        return tuple(state.policy_log_probs.shape)
+
+    def begin(self, trace: StepTrace) -> tuple[int, int]:
+        return lens_start(trace)
 
     def draw(
-        self, state: StepInputs, trace: StepTrace, width: int, around: Sequence[Place]
+        self, state: StepInputs, trace: StepTrace, width: int, lens: tuple[int, int]
     ) -> Drawing:
-        return step_flow(trace, state.tokens, width, around)
+        return step_flow(trace, state.tokens, width, columns=lens[1], rows=lens[0])
 
     def read(
         self, state: StepInputs, trace: StepTrace, selected: tuple[int, ...]

@@ -13,7 +13,7 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number, relation, rounded, token_label
 from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
 from sftviz.rules import Gradient, Scaling
-from sftviz.views.grid import MAX_ROWS, Columns, Places, fit_columns, fit_rows, grid
+from sftviz.views.grid import MAX_ROWS, Columns, Places, elide, fit_columns, grid
 from sftviz.views.parts import (
     CELL,
     FRAME,
@@ -169,8 +169,8 @@ class _Page:
         rows, columns = (has_grad.any(dim).nonzero().flatten().tolist() for dim in (1, 0))
         width = min(self.width, _MOST * (CELL + 1))
         return (
-            fit_rows(len(grad), around=rows[:MAX_ROWS]),
-            fit_columns(grad.shape[1], width, around=columns[:_MOST]),
+            elide(len(grad), MAX_ROWS, rows[:MAX_ROWS], beside=()),
+            fit_columns(grad.shape[1], width, first=next(iter(columns), 0)),
         )
 
     @property

@@ -2,9 +2,11 @@
 
 from math import inf
 
+import torch
 from torch import Tensor
 
 from sftviz.step import StepTrace
+from sftviz.validate import above_zero
 
 Place = tuple[int, ...]  # the index of a token, (row, token), or of an entry of its logits
 
@@ -25,14 +27,32 @@ def what_counts(trace: StepTrace) -> list[Place]:
     least, most = map(Tensor.item, log_probs.aminmax())
     if -inf < least and most <= 0:  # not so if one is NaN
         return places
-    is_finite = log_probs.isfinite()
     return [
-        *_first(~is_finite & counts),
-        *_first(is_finite & counts & (log_probs > 0)),
+        *first_wrong(log_probs, counts),
         *places[:1],
-        *_first(~is_finite & ~counts),
+        *_first(~log_probs.isfinite() & ~counts),
         *places[1:],
     ]
+
+
+def lens_start(trace: StepTrace) -> Place:
+    """The row and the column that a lens begins with: one token before the first to see."""
+    row, column = next(iter(what_counts(trace)), (0, 0))
+    return row, max(0, column - 1)
+
+
+def first_wrong(policy_log_probs: Tensor, counts: Tensor) -> list[Place]:
+    """The first token that counts and is NaN or infinite, and the first that is above 0."""
+    return [place for flags in wrong(policy_log_probs, counts) for place in _first(flags)]
+
+
+def wrong(policy_log_probs: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens that count and are NaN or infinite, and those above 0, each (B, S) bool."""
+    is_finite = policy_log_probs.isfinite()
+    is_above = is_finite & counts & (policy_log_probs > 0)
+    if not above_zero(policy_log_probs):  # what rounding can do
+        is_above = torch.zeros_like(is_above)
+    return ~is_finite & counts, is_above
 
 
 def starts(response_mask: Tensor) -> list[Place]:

@@ -1,10 +1,10 @@
 """A grid of values: which rows and columns are shown, how wide its cells are, and its lines.
 
 A picture chooses its columns once, so that a token has the same column in all of its grids. If
-there is no room for all, those around given ones are shown, and signs for the gaps between them.
+there is no room for all, a range of them is shown.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import NamedTuple
@@ -13,46 +13,38 @@ from sftviz.drawing.scene import Align, Cell, Node, Row, Text
 from sftviz.views.parts import CELL
 
 MAX_ROWS = 8
-_GAP = 2  # cells: the sign for left out columns, and a blank
+_FEW = 4  # columns: if fewer have room, cells are as narrow as their texts
 
 
 class Gap(NamedTuple):
-    """Rows or columns that are left out between others."""
+    """Rows that are left out between others."""
 
     count: int
 
 
-Places = tuple[int | Gap, ...]  # the indices that are shown, and the gaps between them
+Places = Sequence[int | Gap]  # the indices that are shown, and the gaps between them
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are shown, and the width of a cell."""
+    """The columns that are shown, of how many, and the width of a cell."""
 
-    places: Places
+    shown: range
+    count: int
     cell: int
-
-    @property
-    def shown(self) -> list[int]:
-        """The indices of the columns that are shown."""
-        return shown(self.places)
 
     @property
     def width(self) -> int:
         """The width of all columns in cells, each with the blank after it."""
-        gaps = len(self.places) - len(self.shown)
-        return len(self.shown) * (self.cell + 1) + gaps * _GAP
+        return len(self.shown) * (self.cell + 1)
 
     def line(self, node: Callable[[int], Node]) -> Row:
-        """One node per shown column, and `⋯` where columns are left out."""
-        return Row(
-            tuple(Text("⋯", "muted") if isinstance(at, Gap) else node(at) for at in self.places),
-            gap=1,
-        )
+        """One node per shown column."""
+        return Row(tuple(map(node, self.shown)), gap=1)
 
     def numbers(self, name: str = "token") -> list[Node]:
         """If columns are left out, a line with the numbers of the others, counted from 1."""
-        if len(self.shown) == len(self.places):
+        if len(self.shown) == self.count:
             return []
         texts = {at: f"{name} {at + 1}" for at in self.shown}
         if max(map(len, texts.values())) >= self.cell:
@@ -67,9 +59,10 @@ class Columns:
 def fit_columns(
     count: int,
     width: int,
-    widths: Callable[[list[int]], Iterable[int]] = lambda columns: (),
+    widths: Callable[[Sequence[int]], Iterable[int]] = lambda columns: (),
     narrowest: int = CELL,
-    around: Sequence[int] = (0,),
+    first: int = 0,
+    most: int | None = None,
 ) -> Columns:
     """Choose columns for a width in cells.
 
@@ -78,69 +71,72 @@ def fit_columns(
         width: the width to fill.
         widths: the widths of the texts in some columns; the cells get room for them.
         narrowest: if there is no room for all columns, how narrow cells may become.
-        around: the columns that are shown first, with their neighbours.
+        first: if there is no room for all columns, the first one that is shown.
+        most: how many columns are shown at most. None: as many as have room.
 
     >>> fit_columns(9, 60)
-    Columns(places=(0, 1, 2, Gap(count=5), 8), cell=11)
-    >>> fit_columns(188, 60, around=[161])
-    Columns(places=(Gap(count=160), 160, 161, 162, Gap(count=24), 187), cell=11)
+    Columns(shown=range(0, 5), count=9, cell=11)
+    >>> fit_columns(188, 60, first=161)
+    Columns(shown=range(161, 166), count=188, cell=11)
     """
+    most = min(count, most or count)
+
+    def widen(cell: int) -> int:
+        is_too_wide = most * (cell + 1) > width >= _FEW * (CELL + 1)
+        return max(cell, CELL) if is_too_wide else cell  # so columns do not move while G changes
+
+    narrowest = widen(narrowest)
     # All columns that might fit: the texts in these decide how wide a cell must be.
-    candidates = shown(elide(count, width, around, narrowest + 1, _GAP))
+    candidates = fit_range(count, min(most, width // (narrowest + 1)), first)
     longest = max(widths(candidates), default=0)
-    cell = max(longest + 2, narrowest, min(CELL, width // count - 1))
-    return Columns(elide(count, width, around, cell + 1, _GAP, candidates), cell)
+    cell = widen(max(longest + 2, narrowest, min(CELL, width // most - 1)))
+    return Columns(fit_range(count, min(most, width // (cell + 1)), first), count, cell)
 
 
-def fit_rows(count: int, most: int = MAX_ROWS, around: Sequence[int] = (0,)) -> Places:
-    """Choose rows: all, or given ones and others, on at most `most` lines."""
-    return elide(count, most, around, beside=())
+def fit_range(count: int, most: int, first: int = 0) -> range:
+    """A range of at most `most` indices, at least one, that begins at `first` or not far before it.
+
+    >>> fit_range(20, 8, 3), fit_range(20, 8, 17)
+    (range(3, 11), range(12, 20))
+    """
+    size = min(count, max(1, most))
+    start = max(0, min(first, count - size))
+    return range(start, start + size)
 
 
 def elide(
-    count: int,
-    room: int,
-    around: Sequence[int] = (0,),
-    size: int = 1,
-    gap: int = 1,
-    among: Collection[int] | None = None,
-    beside: Sequence[int] = (-1, 1),
+    count: int, most: int, around: Sequence[int] = (0,), beside: Sequence[int] = (-1, 1)
 ) -> Places:
-    """Choose indices: all if there is room for them, else those around given ones.
+    """Choose indices for at most `most` lines: all, or those around given ones.
 
-    The most important indices that fit are shown: the given ones with those beside them, and the
-    first and the last of all; then further ones to the right.
+    The given ones with those beside them, and the first and the last of all; then further ones.
 
     Args:
         count: the number of indices.
-        room: the room for all that is shown.
+        most: the number of lines; a gap takes one, too.
         around: indices, the most important ones first.
-        size: the room that an index takes.
-        gap: the room that a gap takes.
-        among: the indices to choose from. None: all.
         beside: what belongs to a given index: by default the index before it and the one after it.
 
     >>> elide(100, 7, around=[50])
     (0, Gap(count=48), 49, 50, 51, Gap(count=47), 99)
     """
-    if count * size <= room:
+    if count <= most:
         return tuple(range(count))
-    most = max(1, room // size)
     around = [index for index in around if 0 <= index < count][:most] or [0]
     chosen: set[int] = set()
-    taken = gap  # all are in one gap
+    taken = 1  # all are in one gap
     for index in _by_importance(count, around, most, (0, *beside)):
-        if index in chosen or not (among is None or index in among):
+        if index in chosen:
             continue
         is_before_gap = index + 1 not in chosen and index < count - 1
         is_after_gap = index - 1 not in chosen and index > 0
-        takes = size + (is_before_gap + is_after_gap - 1) * gap
-        if taken + takes <= room or not chosen:
+        takes = is_before_gap + is_after_gap
+        if taken + takes <= most or not chosen:
             chosen.add(index)
             taken += takes
-        if room - taken < max(1, size - gap):
+        if taken == most:
             break
-    return _with_gaps(sorted(chosen), count, least=gap // size)
+    return _with_gaps(sorted(chosen), count)
 
 
 def _by_importance(
@@ -155,13 +151,13 @@ def _by_importance(
     return (index for index in order if 0 <= index < count)
 
 
-def _with_gaps(indices: Sequence[int], count: int, least: int) -> Places:
-    """Indices with gaps between them. A gap that is not larger than `least` is filled."""
+def _with_gaps(indices: Sequence[int], count: int) -> Places:
+    """Indices with gaps between them. A gap of one is filled."""
     places: list[int | Gap] = []
     for before, index in pairwise((-1, *indices, count)):
         left_out = range(before + 1, index)
         if left_out:
-            places += left_out if len(left_out) <= least else [Gap(len(left_out))]
+            places += left_out if len(left_out) == 1 else [Gap(len(left_out))]
         if index < count:
             places.append(index)
     return tuple(places)

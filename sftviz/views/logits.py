@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,9 @@ from sftviz.drawing.formatting import number, text_width, token_label
 from sftviz.drawing.scene import Cell, Column, Node, Row, Text
 from sftviz.logits import LogitsTrace
 from sftviz.validate import check_vocabulary
-from sftviz.views.focus import Place, what_counts
+from sftviz.views.focus import what_counts
 from sftviz.views.grid import MAX_ROWS, Columns, fit_columns, grid
+from sftviz.views.overview import Lens, asked, overview
 from sftviz.views.parts import (
     CELL,
     FRAME,
@@ -40,7 +42,7 @@ def logits_flow(
     trace: LogitsTrace,
     vocabulary: Sequence[str] | None = None,
     width: int = WIDTH,
-    around: Sequence[Place] | None = None,
+    columns: int | range | slice | None = None,
 ) -> Drawing:
     """From the logits to softmax, the label's log-prob, the loss, and back: both gradients.
 
@@ -50,13 +52,14 @@ def logits_flow(
     Args:
         trace: the run to draw; of a batch, the first sequence.
         vocabulary: V strings; without them the entries are numbered.
-        width: in cells, 48 or more; columns that do not fit are left out.
-        around: what is shown first if there is no room for all: tokens (row, token), and entries
-            (row, token, entry). None: what counts.
+        width: in cells, 48 or more. If there is no room for all tokens, the picture begins with an
+            overview of the sequence.
+        columns: the first token that is shown then, counted from 0, or all of them as a range or a
+            slice. None: they begin before the first that looks wrong or counts.
 
     Raises:
-        TypeError, ValueError: there is not one string per entry of the vocabulary, or the width is
-            too small.
+        TypeError, ValueError: there is not one string per entry of the vocabulary, the width is too
+            small, or there are no such tokens.
 
     >>> from sftviz.examples import FIVE_WORDS
     >>> logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary).alt.partition("; gradient")[0]
@@ -66,23 +69,19 @@ def logits_flow(
     check_vocabulary(vocabulary, V)
     check_width(width)
     inner = width - FRAME
-    around = [place for place in around or what_counts(trace.step) if place[0] == 0]
-    tokens = [token for _, token, *_ in around]
+    start = next((token for row, token in what_counts(trace.step) if row == 0), 0)
+    first, most = asked("columns", columns, S, max(0, start - 1))
     if V <= MAX_ROWS:
         names = max(map(text_width, _names(vocabulary, range(V))))
     else:
         names = max(_NAMES, len(f"{V} more"))
     room = inner - names
-    candidates = fit_columns(S, room, narrowest=_NARROWEST_CELL, around=tokens).shown
-    entries = _entries(trace, candidates, [entry for _, _, *of in around for entry in of])
+    fit = partial(fit_columns, S, room, narrowest=_NARROWEST_CELL, first=first, most=most)
+    entries = _entries(trace, fit().shown)
     rest = _Rest.of(trace, entries)
-    columns = fit_columns(
-        *(S, room),
-        lambda columns: map(len, _texts(trace, entries, rest, columns)),
-        *(_NARROWEST_CELL, tokens),
-    )
-    body = max(columns.width + names, min(_BODY, inner))
-    page = _Page(trace, vocabulary, entries, rest, columns, body)
+    shown = fit(widths=lambda columns: map(len, _texts(trace, entries, rest, columns)))
+    body = max(shown.width + names, min(_BODY, inner))
+    page = _Page(trace, vocabulary, entries, rest, shown, body)
     bodies = {
         "Inputs": page.inputs(),
         "Softmax": page.softmax(),
@@ -96,7 +95,7 @@ def logits_flow(
         f"{describe(trace.step)} At the logits the gradient goes from "
         f"{number(trace.logits_grad.min().item())} to {number(trace.logits_grad.max().item())}."
     )
-    return Drawing(flow, alt)
+    return Drawing(flow, f"{alt} Shown: {page.lens}." if page.lens else alt)
 
 
 def readings(trace: LogitsTrace, token: int, entry: int) -> dict[str, Text]:
@@ -115,14 +114,14 @@ def readings(trace: LogitsTrace, token: int, entry: int) -> dict[str, Text]:
     }
 
 
-def _entries(trace: LogitsTrace, tokens: list[int], wanted: Sequence[int]) -> list[int]:
-    """The entries of the vocabulary to show: all, or the labels, the most probable, and others."""
+def _entries(trace: LogitsTrace, tokens: Sequence[int]) -> list[int]:
+    """The entries of the vocabulary to show: all, or the labels and the most probable."""
     V = trace.logits.shape[2]
     labels = {*trace.labels[0, tokens].tolist()}
     counted = [token for token in tokens if trace.step.response_mask[0, token]]
     most_probable = trace.probs[0, counted or tokens].amax(0)  # (V)
     top = most_probable.topk(min(V, max(_TOP, MAX_ROWS - len(labels)))).indices
-    entries = sorted({at for at in (*labels, *top.tolist(), *wanted) if 0 <= at < V})
+    entries = sorted({at for at in (*labels, *top.tolist()) if 0 <= at < V})
     is_small = V <= MAX_ROWS or len(entries) >= V - 1
     return list(range(V)) if is_small else entries
 
@@ -153,7 +152,7 @@ class _Rest(NamedTuple):
 
 
 def _texts(
-    trace: LogitsTrace, entries: list[int], rest: _Rest, columns: list[int]
+    trace: LogitsTrace, entries: list[int], rest: _Rest, columns: Sequence[int]
 ) -> Iterator[str]:
     """Every number that is shown in some columns."""
     for values in (trace.logits, trace.probs, trace.logits_grad):  # (B, S, V)
@@ -175,10 +174,23 @@ class _Page:
     columns: Columns
     body: int  # the width of a section's body
 
+    @property
+    def lens(self) -> Lens | None:
+        """The tokens that are shown; None if all are."""
+        shown = self.columns.shown
+        is_whole = len(shown) == self.columns.count
+        return None if is_whole else Lens(0, 1, shown.start, len(shown))
+
     def inputs(self) -> Node:
         B, S, V = self.trace.logits.shape
+        whole: tuple[Node, ...] = ()
+        if self.lens:
+            step = self.trace.step
+            fields = step.response_mask[:1], step.policy_log_probs[:1]
+            whole = (overview(*fields, self.body, self.lens), Text(""))
         return Column(
             (
+                *whole,
                 caption("logits", f"(B, S, V) = ({B}, {S}, {V})"),
                 *self.columns.numbers(),
                 *self.entry_grid("logits"),

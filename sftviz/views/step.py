@@ -13,8 +13,18 @@ from sftviz.drawing.formatting import count_of, number, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.step import StepTrace
 from sftviz.validate import Tokens, above_zero, check_count, check_tokens
-from sftviz.views.focus import Place, what_counts
-from sftviz.views.grid import Columns, Gap, Places, elide, fit_columns, fit_rows, grid, shown
+from sftviz.views.focus import Place, lens_start, what_counts
+from sftviz.views.grid import (
+    MAX_ROWS,
+    Columns,
+    Gap,
+    elide,
+    fit_columns,
+    fit_range,
+    grid,
+    shown,
+)
+from sftviz.views.overview import Lens, asked, overview
 from sftviz.views.parts import (
     CELL,
     FRAME,
@@ -45,22 +55,29 @@ def step_flow(
     trace: StepTrace,
     tokens: Tokens | None = None,
     width: int = WIDTH,
-    around: Sequence[Place] | None = None,
+    columns: int | range | slice | None = None,
+    rows: int | range | slice | None = None,
+    signs: Sequence[Place] = (),
 ) -> Drawing:
     """The whole step from top to bottom: its inputs and its six stages.
 
-    The picture fits itself to its width: titles move above what they name, code is wrapped, and
-    rows and columns are left out of the grids. Sums are always over all tokens.
+    The picture fits itself to its width: titles move above what they name, and code is wrapped. If
+    there is no room for all tokens, it begins with an overview of the batch, and a lens says which
+    rows and columns the grids show. Sums are always over all tokens.
 
     Args:
         trace: the run to draw.
         tokens: B rows of S strings, shown above the log-probs.
         width: in cells, 48 or more.
-        around: if there is no room for all tokens, those that are shown first, (row, token), with
-            their neighbours. None: `what_counts` of the trace.
+        columns: where the lens is: its first column, counted from 0, or all of its columns as a
+            range or a slice. None: it begins before the first token that looks wrong or, if none
+            does, before the first response token.
+        rows: likewise, if there are more than 8 rows.
+        signs: tokens that have a sign in the overview, (row, token), besides those that look wrong.
 
     Raises:
-        TypeError, ValueError: there is not one string per token, or the width is too small.
+        TypeError, ValueError: there is not one string per token, the width is too small, or the
+            batch does not have these columns or rows.
 
     >>> from sftviz.examples import WORKED_EXAMPLE
     >>> step_flow(WORKED_EXAMPLE.trace()).alt
@@ -69,16 +86,17 @@ def step_flow(
     """
     check_width(width)
     inner = width - FRAME
-    token_grids = _fit(trace, tokens, inner, around or what_counts(trace))
+    token_grids = _fit(trace, tokens, inner, columns, rows)
     stages = explain_step(trace)
     sums = [_sum_terms(stage) for stage in stages]
     natural = max(token_grids.width, *map(_natural_width, stages, sums))
     beside = TITLES + natural <= inner
     body = min(natural, inner)
-    bodies = {"Inputs": _inputs(token_grids, body)}
+    bodies = {"Inputs": _inputs(token_grids, body, signs)}
     for stage, terms in zip(stages, sums, strict=True):
         bodies[stage.title] = _stage(token_grids, stage, terms, body)
-    return Drawing(sections(bodies, first=0, beside=beside), describe(trace))
+    alt = f"{describe(trace)} Shown: {token_grids.lens}." if token_grids.lens else describe(trace)
+    return Drawing(sections(bodies, first=0, beside=beside), alt)
 
 
 def readings(trace: StepTrace) -> dict[str, Text]:
@@ -243,11 +261,12 @@ class _TokenGrids:
 
     trace: StepTrace
     tokens: Tokens | None
-    rows: Places
+    rows: range
     columns: Columns
     texts: dict[str, dict[int, dict[int, str]]]  # of each field, by row, by column
     sums: dict[int, str]  # of the masked log-probs of each row
     width: int  # of a grid with its row sums
+    lens: Lens | None  # None: all tokens have room
 
     def grid(self, field: str) -> list[Node]:
         """A field of the trace; masked tokens have a tone of their own."""
@@ -278,57 +297,62 @@ class _TokenGrids:
         """The sum of each row of the masked log-probs, over all its tokens."""
         for row in self.rows:
             key = f"masked_log_probs[{row},:]"
-            yield Text("") if isinstance(row, Gap) else Text(self.sums[row], "muted", key)
-
-    @property
-    def left_out(self) -> str:
-        """What is not shown, in words; empty if all is shown."""
-        B, S = self.trace.policy_log_probs.shape
-        counts = [len(shown(self.rows)), len(self.columns.shown)]
-        if counts == [B, S]:
-            return ""
-        return f"{counts[0]} of {B} rows, {counts[1]} of {S} tokens shown; sums are over all"
+            yield Text(self.sums[row], "muted", key)
 
 
 def _fit(
-    trace: StepTrace, tokens: Tokens | None, width: int, around: Sequence[Place]
+    trace: StepTrace,
+    tokens: Tokens | None,
+    width: int,
+    wanted_columns: int | range | slice | None,
+    wanted_rows: int | range | slice | None,
 ) -> _TokenGrids:
     """Choose the rows and columns of a trace that a width in cells has room for."""
     B, S = trace.policy_log_probs.shape
     check_tokens(tokens, (B, S))
-    rows = fit_rows(B, around=[row for row, _ in around])
-    row_indices = shown(rows)
-    tokens_around = [column for row, column in around if row in row_indices]
-    totals = trace.masked_log_probs[row_indices].cpu().double().sum(1).tolist()
-    sums = {row: f"Σ {number(total)}" for row, total in zip(row_indices, totals, strict=True)}
+    row, column = lens_start(trace)
+    first_row, most_rows = asked("rows", wanted_rows, B, row)
+    first_column, most_columns = asked("columns", wanted_columns, S, column)
+    rows = fit_range(B, min(most_rows, MAX_ROWS), first_row)
+    totals = trace.masked_log_probs[rows.start : rows.stop].cpu().double().sum(1).tolist()
+    sums = {row: f"Σ {number(total)}" for row, total in zip(rows, totals, strict=True)}
     texts: dict[str, dict[int, dict[int, str]]] = {}
 
-    def write(columns: list[int]) -> Iterator[int]:
+    def write(columns: range) -> Iterator[int]:
+        part = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
         for field in TOKEN_FIELDS:
-            values = getattr(trace, field)[row_indices][:, columns].tolist()
             texts[field] = {
                 row: dict(zip(columns, map(number, line), strict=True))
-                for row, line in zip(row_indices, values, strict=True)
+                for row, line in zip(rows, getattr(trace, field)[part].tolist(), strict=True)
             }
             yield max([len(text) for line in texts[field].values() for text in line.values()])
 
     sums_width = max(_SUMS, *map(len, sums.values()))
-    columns = fit_columns(S, width - sums_width, write, _NARROWEST_CELL, tokens_around)
-    return _TokenGrids(trace, tokens, rows, columns, texts, sums, columns.width + sums_width)
+    room = width - sums_width
+    columns = fit_columns(S, room, write, _NARROWEST_CELL, first_column, most_columns)
+    lens = Lens(rows.start, len(rows), columns.shown.start, len(columns.shown))
+    is_whole = lens == Lens(0, B, 0, S)
+    grids_width = columns.width + sums_width
+    return _TokenGrids(
+        trace, tokens, rows, columns, texts, sums, grids_width, None if is_whole else lens
+    )
 
 
-def _inputs(token_grids: _TokenGrids, body: int) -> Node:
-    trace = token_grids.trace
+def _inputs(token_grids: _TokenGrids, body: int, signs: Sequence[Place]) -> Node:
+    trace, lens = token_grids.trace, token_grids.lens
     B, S = trace.policy_log_probs.shape
+    whole, left_out = [], ""
+    if lens:
+        mask, log_probs = trace.response_mask, trace.policy_log_probs
+        whole = [overview(mask, log_probs, body, lens, signs), Text("")]
+        left_out = f"{lens}; sums are over all"
     log_probs = token_grids.grid("policy_log_probs")
     if token_grids.tokens is not None:
         pairs = zip(token_grids.rows, log_probs, strict=True)
-        log_probs = [
-            line if isinstance(row, Gap) else Column((token_grids.labels(row), line))
-            for row, line in pairs
-        ]
+        log_probs = [Column((token_grids.labels(row), line)) for row, line in pairs]
     return Column(
         (
+            *whole,
             caption("policy_log_probs", f"(B, S) = ({B}, {S})"),
             *token_grids.columns.numbers(),
             *log_probs,
@@ -336,7 +360,7 @@ def _inputs(token_grids: _TokenGrids, body: int) -> Node:
             Text(""),
             caption("response_mask", "1 = response, 0 = masked"),
             *token_grids.grid("response_mask"),
-            *(Text(line, "muted") for line in _wrapped(token_grids.left_out, body) or [""]),
+            *(Text(line, "muted") for line in _wrapped(left_out, body) or [""]),
             *(
                 line
                 for name, symbol in SYMBOLS.items()

@@ -7,7 +7,8 @@ from sftviz.drawing.formatting import count_of, text_width
 from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
 from sftviz.tokens import TokenBatch
 from sftviz.views.focus import starts
-from sftviz.views.grid import fit_columns, fit_rows, lines, shown
+from sftviz.views.grid import MAX_ROWS, fit_columns, fit_range
+from sftviz.views.overview import Lens, overview
 from sftviz.views.parts import CELL, FRAME, TONES, WIDTH, check_width, label_text
 
 _NAMES = 14  # cells, for the names of the lines
@@ -23,8 +24,8 @@ def shift_view(
         batch: from `build_token_batch`.
         vocabulary: V strings; without them the token ids are shown. A masked label that is not in
             it, such as −100, is shown as "not scored".
-        width: in cells, 48 or more; columns that do not fit are left out, those around the first
-            response tokens last.
+        width: in cells, 48 or more. If there is no room for all tokens, an overview comes first,
+            and below it those from the first response token on.
 
     Raises:
         TypeError, ValueError: the width is not an int, or too small.
@@ -40,11 +41,10 @@ def shift_view(
     """
     check_width(width)
     B, S = batch.labels.shape
-    around = starts(batch.response_mask)
-    rows = fit_rows(B, around=[row for row, _ in around])
+    row, column = next(iter(starts(batch.response_mask)), (0, 0))
+    rows = fit_range(B, MAX_ROWS, row)
     values = {
-        field: {row: getattr(batch, field)[row].tolist() for row in shown(rows)}
-        for field in _FIELDS
+        field: {row: getattr(batch, field)[row].tolist() for row in rows} for field in _FIELDS
     }
 
     def text(field: str, row: int, column: int) -> str:
@@ -53,16 +53,16 @@ def shift_view(
             return str(int(value))
         return label_text(value, field == "input_ids" or bool(counts), vocabulary, CELL - 2)
 
-    def widths(columns: list[int]) -> Iterator[int]:
+    def widths(columns: Sequence[int]) -> Iterator[int]:
         return (
             text_width(text(field, row, column))
             for field in _FIELDS
-            for row in shown(rows)
+            for row in rows
             for column in columns
         )
 
-    tokens = [token for row, token in around if row in shown(rows)]
-    columns = fit_columns(S, width - FRAME - _NAMES, widths, around=tokens)
+    columns = fit_columns(S, width - FRAME - _NAMES, widths, first=max(0, column - 1))
+    lens = Lens(rows.start, len(rows), columns.shown.start, len(columns.shown))
 
     def cell(field: str, row: int, column: int) -> Cell:
         counts = field == "input_ids" or values["response_mask"][row][column]
@@ -74,7 +74,7 @@ def shift_view(
         return Row((heading, columns.line(lambda column: cell(field, row, column))), gap=1)
 
     def block(row: int) -> Node:
-        end = (Text(""),) if row < B - 1 else ()  # a blank line between rows
+        end = (Text(""),) if row < rows[-1] else ()  # a blank line between rows
         return Column((*(line(field, row) for field in _FIELDS), *end))
 
     alt = (
@@ -83,4 +83,8 @@ def shift_view(
         f"{batch.num_tokens} of {B * S} labels are response tokens."
     )
     numbers = [Row((Text(" " * _NAMES), line), gap=1) for line in columns.numbers()]
-    return Drawing(Card(Column((*numbers, *lines(rows, block)))), alt)
+    whole = []
+    if lens != Lens(0, B, 0, S):
+        whole = [overview(batch.response_mask, None, width - FRAME, lens), Text("")]
+        alt = f"{alt} Shown: {lens}."
+    return Drawing(Card(Column((*whole, *numbers, *map(block, rows)))), alt)
