@@ -70,9 +70,9 @@ def test_of_a_long_batch_what_counts_is_shown_and_a_nan_is_under_the_lens(long):
 
 
 def test_the_tables_can_be_put_anywhere(long):
-    assert "labels[0,3]" in long.draw(80, column=3).keys
-    with pytest.raises(ValueError, match="column must be from 0 to 187, got 188"):
-        long.draw(80, column=188)
+    assert "labels[0,3]" in long.draw(80, columns=3).keys
+    with pytest.raises(ValueError, match="columns must be from 0 to 187, got 188"):
+        long.draw(80, columns=188)
     with pytest.raises(ValueError, match="width must be at least 48 cells, got 12"):
         long.draw(12)
 

@@ -77,13 +77,24 @@ class Inspection:
         """The picture of the inspection: its findings, and the whole batch."""
         return self.draw()
 
-    def draw(self, width: int = WIDTH, column: int | None = None) -> Drawing:
-        """The picture in another width, or with the tables at another column, from 0.
+    def draw(
+        self,
+        width: int = WIDTH,
+        columns: int | range | slice | None = None,
+        rows: int | range | slice | None = None,
+    ) -> Drawing:
+        """The picture in another width in cells, or with another part of the batch in its table.
+
+        Args:
+            width: 48 or more.
+            columns: the first column of the table, counted from 0, or all of its columns. None: at
+                the first finding, or where tokens count.
+            rows: likewise.
 
         Raises:
-            TypeError, ValueError: there is no such column, or the width is too small.
+            TypeError, ValueError: there is no such column or row, or the width is too small.
         """
-        return picture.draw(self, width, column)
+        return picture.draw(self, width, columns, rows)
 
     def as_dict(self) -> dict[str, object]:
         """What was found as plain data, for JSON."""

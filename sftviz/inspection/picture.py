@@ -6,7 +6,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.formatting import count_of, number, token_label
+from sftviz.drawing.formatting import count_of, number, text_width, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.inspection.findings import Finding
 from sftviz.token_texts import token_texts
@@ -30,20 +30,19 @@ _SHOWN = {  # the lines of a row: which tensor each shows, and its tone where a 
 }
 
 
-def draw(inspection: "Inspection", width: int, column: int | None = None) -> Drawing:
-    """Cards below each other: the findings, and the batch.
+Part = int | range | slice | None  # of the rows or columns: the first of the table, or all
 
-    Args:
-        inspection: what to draw.
-        width: in cells, 48 or more.
-        column: the first one of the tables, from 0. None: at the first finding, or what counts.
 
-    Raises:
-        TypeError, ValueError: there is no such column, or the width is too small.
+def draw(inspection: "Inspection", width: int, columns: Part = None, rows: Part = None) -> Drawing:
+    """Cards below each other: the findings, the batch, and the shares of a window. See
+    `Inspection.draw`.
     """
     check_width(width)
     inner = width - FRAME
-    cards = [Card(Align(_findings(inspection, inner), inner)), _batch(inspection, inner, column)]
+    cards = [
+        Card(Align(_findings(inspection, inner), inner)),
+        _batch(inspection, inner, columns, rows),
+    ]
     if len(inspection.window) > 1:
         cards.append(shares_table(inspection.window, width=width).scene)
     return Drawing(Column(tuple(cards)), describe(inspection))
@@ -83,32 +82,33 @@ def _finding(at: int, finding: Finding, width: int) -> Iterator[Node]:
         yield from (Row((Text(" " * 5), line)) for line in _wrapped(text, width - 5, shade))
 
 
-def _batch(inspection: "Inspection", width: int, column: int | None) -> Node:
+def _batch(inspection: "Inspection", width: int, columns: Part, rows: Part) -> Node:
     """The whole batch, and its tokens under the lens."""
     batch, log_probs = inspection.batch, inspection.log_probs
     B, S = batch.weights.shape
     flagged = [each for finding in inspection.findings for each in finding.places]
-    row, at = next(iter([*flagged, *starts(inspection.response_mask)]), (0, 0))
-    rows = fit_range(B, MAX_ROWS, row)
-    first, _ = asked("column", column, S, max(0, at - 1))  # with its neighbour
+    row, column = next(iter([*flagged, *starts(inspection.response_mask)]), (0, 0))
+    first_row, most_rows = asked("rows", rows, B, row)
+    first, most = asked("columns", columns, S, max(0, column - 1))  # with its neighbour
+    shown_rows = fit_range(B, min(MAX_ROWS, most_rows), first_row)
     texts: dict[str, dict[int, dict[int, str]]] = {}
 
-    def write(columns: Sequence[int]) -> Iterator[int]:
-        for name, written in _texts(inspection, rows, columns).items():
+    def write(candidates: Sequence[int]) -> Iterator[int]:
+        for name, written in _texts(inspection, shown_rows, candidates).items():
             texts[name] = {
-                row: dict(zip(columns, line, strict=True))
-                for row, line in zip(rows, written, strict=True)
+                row: dict(zip(candidates, line, strict=True))
+                for row, line in zip(shown_rows, written, strict=True)
             }
-            yield max(len(text) for line in written for text in line)
+            yield max(text_width(text) for line in written for text in line)
 
-    columns = fit_columns(S, width - _NAMES - 1, write, 3, first)
-    table = _Table(inspection, columns, texts)
+    fitted = fit_columns(S, width - _NAMES - 1, write, 3, first, most)
+    table = _Table(inspection, fitted, texts)
     lines: list[Node] = [Text("The batch", "title")]
-    if len(rows) < B or len(columns.shown) < S:
-        lens = Lens(rows.start, len(rows), columns.shown.start, len(columns.shown))
+    if len(shown_rows) < B or len(fitted.shown) < S:
+        lens = Lens(shown_rows.start, len(shown_rows), fitted.shown.start, len(fitted.shown))
         lines += [overview(inspection.response_mask, log_probs, width, lens, flagged), Text("")]
-    lines += [Row((Text(" " * _NAMES), numbers), gap=1) for numbers in columns.numbers()]
-    lines += [line for row in rows for line in table.row(row)]
+    lines += [Row((Text(" " * _NAMES), numbers), gap=1) for numbers in fitted.numbers()]
+    lines += [line for row in shown_rows for line in table.row(row)]
     return Card(Align(Column(tuple(lines)), width))
 
 

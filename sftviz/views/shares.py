@@ -13,7 +13,7 @@ from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.rows import Rows
 from sftviz.rules import ALL_SCALINGS, Scaling
 from sftviz.shares import GradientShares, gradient_shares
-from sftviz.views.grid import fit_rows, lines
+from sftviz.views.grid import MAX_ROWS, elide, lines
 from sftviz.views.parts import FRAME, WIDTH, check_width
 
 _NAME = 24  # cells, at most, for the name of a rule
@@ -65,7 +65,7 @@ weighs 9.182 times as much as one of row 2 under averaged averages.
     rules = _merged(shares)
     labels = _labels(shares[0], with_microbatch=width >= _WIDE)
     around = [row for rule in rules for row in rule.extremes]
-    rows = fit_rows(len(labels), around=list(dict.fromkeys(around)))
+    rows = elide(len(labels), MAX_ROWS, around=list(dict.fromkeys(around)))
     first = max(label.width for label in labels)
     room = width - FRAME - first
     count = min(len(rules), max(1, room // (_GAP + _LEAST)))  # columns side by side
