@@ -256,7 +256,7 @@ def full_batch_gradient(
     divisors: dict[str, Divisor] = {
         "sequence": rows,
         "token": window_tokens,
-        "example": [rows * (tokens or 1) for tokens in row_tokens],
+        "example": [rows * tokens for tokens in row_tokens],
     }
     if per not in divisors:
         raise ValueError(f"per must be 'sequence', 'token' or 'example', got {brief(per)}.")

@@ -340,6 +340,7 @@ def test_a_rules_name_is_text():
     drawing = shares_table(WINDOW, [rule])
     ElementTree.fromstring(drawing.svg)
     assert "<b>" not in drawing.svg and "<b>$x$↵" in drawing.text
+    assert "50 %" in shares_table(WINDOW, [Scaling("", "no name", lambda counts: 1)]).text
 
 
 def test_a_table_of_no_rule_is_refused():

@@ -78,6 +78,8 @@ def test_word_pieces_stay_as_they_are(word_pieces):
 
 def test_letters_of_maltese_do_not_make_a_vocabulary_one_of_bytes():
     assert token_texts(["▁Ġwann", "▁Ċentru", "é"], [[0, 1, 2]]) == ((" Ġwann", " Ċentru", "é"),)
+    letters = [*map(chr, range(0x100, 0x144)), "▁", "é"]
+    assert token_texts(letters, [[len(letters) - 1]]) == (("é",),)
 
 
 def test_ids_that_are_not_there(byte_level):

@@ -114,7 +114,8 @@ class _Rule:
         return self.tokens[heaviest] / self.tokens[lightest]
 
     def heading(self, width: int) -> Node:
-        return Column(tuple(Text(line, "title") for line in wrap(", ".join(self.names), width)))
+        names = wrap(", ".join(self.names), width) or [""]
+        return Column(tuple(Text(line, "title") for line in names))
 
     def cell(self, row: int, largest: float, bar: int) -> Node:
         share, token = self.rows[row], self.tokens[row]
