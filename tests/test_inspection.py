@@ -105,6 +105,8 @@ def test_the_arguments_of_the_step_are_a_format_too():
     detached = batch | {"policy_log_probs": log_probs.detach()}
     assert names(inspect_batch(detached)) == ["requires_grad is missing"]
     assert inspect_batch(detached, needs_grad=False).ok
+    log_probs.sum().backward()  # a gradient that was not zeroed
+    assert names(inspect_batch(batch)) == ["the gradient is not −1/(G²·c)"]
 
 
 def test_of_a_window_the_shares_are_shown():

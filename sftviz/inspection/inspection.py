@@ -265,7 +265,8 @@ def _fit(name: str, values: Tensor, batch: NormalBatch, ndim: int) -> Tensor:
             f"{name} is on {values.device} but the batch is on {batch.weights.device}: "
             "move one of them to the other's device."
         )
-    return values[:, :S]  # at the last token nothing is predicted
+    # At the last token nothing is predicted. A slice is not a leaf: the gradient would be lost.
+    return values if shape[1] == S else values[:, :S]
 
 
 def _redacted(finding: Finding) -> Finding:
