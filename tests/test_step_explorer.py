@@ -1,5 +1,6 @@
 """The explorers without a browser: to set a trait, or to send what a page would, is the click."""
 
+import math
 import re
 
 import ipywidgets
@@ -64,13 +65,15 @@ def consistent(explorer: StepExplorer) -> bool:
         **{f"policy_log_probs[{i},{j}]": trace.policy_log_probs[i, j] for i, j in _places(trace)},
         **{f"response_mask[{i},{j}]": trace.response_mask[i, j] for i, j in _places(trace)},
     }
+    entries = {key: value for key, value in live.values.items() if not key.startswith("lens[")}
+    lens = {"columns": explorer.columns, "rows": explorer.rows}
     return (
-        explorer.drawing.text == step_flow(trace, explorer.tokens).text
+        explorer.drawing.text == step_flow(trace, explorer.tokens, **lens).text
         and live.alt == explorer.drawing.alt
-        and set(live.values) <= set(values)
+        and set(entries) <= set(values)
         and all(
             value is None or value == pytest.approx(float(values[key]), rel=1e-5)
-            for key, value in live.values.items()
+            for key, value in entries.items()
         )
     )
 
@@ -765,26 +768,94 @@ def test_a_large_batch_sends_no_more_than_is_shown(sent):
     click(explorer, "response_mask[63,1023]", 1 - int(explorer.response_mask[63, 1023]))
     assert abs(explorer.trace.num_tokens - before) == 1
     assert len(sent) == 1
-    explorer.live.set_state({"selected": "policy_log_probs[0,0]"})
+    explorer.selected = (63, 1000)  # it comes into view
+    assert {"policy_log_probs[63,1000]", "response_mask[63,1000]"} <= set(explorer.live.values)
     explorer.controls["policy_log_probs"].value = -3
-    assert explorer.policy_log_probs[0, 0] == -3
+    assert explorer.policy_log_probs[63, 1000] == -3
     assert consistent(explorer)
 
 
-def test_what_counts_of_a_large_batch_is_drawn_and_does_not_move_while_it_is_edited():
-    mask = torch.zeros(2, 188)
-    mask[0, 161:], mask[1, 165:170] = 1, 1
-    explorer = StepExplorer(-torch.ones(2, 188), mask)
+# The lens
 
-    def columns():
-        keys = explorer.live.values
-        return [key for key in keys if key.startswith("response_mask[0,")]
 
-    before = columns()
-    assert {"response_mask[0,161]", "response_mask[0,165]"} < set(before)
-    assert explorer.selected == (0, 161)
+def answer(B=2, S=188, start=161):
+    """An explorer of a batch whose last tokens count."""
+    mask = torch.zeros(B, S)
+    mask[:, start:] = 1
+    return StepExplorer(-torch.ones(B, S), mask)
+
+
+def columns(explorer):
+    """The columns that are shown, as they are in the picture that the page has."""
+    found = re.findall(r'data-key="grad\[(\d+),(\d+)\]"', explorer.live.svg)
+    return sorted({int(column) for _, column in found})
+
+
+def test_the_lens_begins_at_what_counts_and_stays_there_while_the_batch_is_edited():
+    explorer = answer()
+    before = columns(explorer)
+    assert before[:2] == [160, 161] and explorer.selected == (0, 161) and explorer.columns == 160
     click(explorer, "response_mask[0,161]", 0)  # now another token is the first
-    assert columns() == before
-    explorer.response_mask = mask.roll(-100, 1)  # another batch
-    assert {"response_mask[0,61]", "response_mask[0,65]"} < set(columns())
+    explorer.edit({"policy_log_probs[1,187]": math.nan})
+    for G in (3, 16):
+        explorer.gradient_accumulation_steps = G
+    assert columns(explorer) == before
+    explorer.response_mask = answer(start=61).response_mask  # another batch
+    assert columns(explorer)[-1] == 187  # the NaN
+    explorer.load(answer(start=61).state)
+    assert columns(explorer)[0] == 60 and explorer.columns == 60
     assert consistent(explorer)
+
+
+def test_the_lens_can_be_put_anywhere_and_what_is_selected_stays_in_it():
+    explorer = answer(B=20)
+    events = []
+    explorer.observe(lambda change: events.append((change.name, change.new)))
+    state = explorer.state
+    explorer.columns, explorer.rows = 30, slice(5, 9)
+    assert columns(explorer)[0] == 30 and explorer.selected == (5, 37)
+    assert explorer.state is state  # nothing runs
+    assert {("columns", 30), ("rows", 5), ("selected", (5, 37))} <= set(events)
+    explorer.selected = (19, 100)
+    assert 100 in columns(explorer) and explorer.rows == 12
+    explorer.columns = 187  # there the lens ends
+    assert columns(explorer)[-1] == 187 and len(columns(explorer)) == 187 - explorer.columns + 1
+    assert explorer.drawing.page.outline.columns.first == explorer.columns
+    explorer.edit({"policy_log_probs[0,0]": -7})  # out of view
+    assert explorer.policy_log_probs[0, 0] == -7
+
+
+def test_the_page_moves_the_lens_by_edits():
+    explorer = answer(B=20)
+    values = explorer.live.values
+    assert [values[f"lens[{name}]"] for name in ("row", "rows", "all rows")] == [0, 8, 20]
+    assert [values[f"lens[{name}]"] for name in ("column", "all columns")] == [160, 188]
+    assert values["lens[columns]"] == len(columns(explorer))
+    change = {"lens[column]": 7, "lens[row]": 3, "response_mask[3,8]": 1}
+    generation = explorer.live.generation
+    explorer.live.set_state({"edits": {"id": 0.5, "generation": generation, "values": change}})
+    assert (explorer.rows, explorer.columns) == (3, 7) and columns(explorer)[0] == 7
+    assert explorer.response_mask[3, 8] == 1 and explorer.live.acknowledged == 0.5
+    explorer.live.set_state({"selected": "grad[0,161]"})  # from the picture before
+    assert explorer.columns == 7 and explorer.selected[0] == 3
+    explorer.live.set_state({"selected": "grad[4,9]"})
+    assert explorer.columns == 7 and explorer.selected == (4, 9)
+    explorer.live.set_state({"columns": 60})  # a narrow page
+    assert columns(explorer)[0] == 7 and explorer.columns == 7
+
+
+def test_a_small_batch_has_no_lens(explorer):
+    assert (explorer.rows, explorer.columns) == (0, 0)
+    assert not any(key.startswith("lens") for key in explorer.live.values)
+    explorer.columns = 2
+    assert {"grad[0,0]", "grad[1,3]"} <= set(explorer.drawing.keys)
+
+
+@pytest.mark.parametrize("name", ["rows", "columns"])
+@pytest.mark.parametrize("wish", [-1, 2000, 1.5, "a"])
+def test_a_lens_that_can_not_be_put_there_stays(name, wish, shown_errors):
+    explorer = answer()
+    before = columns(explorer)
+    with pytest.raises(TraitError, match=name):
+        setattr(explorer, name, wish)
+    assert columns(explorer) == before and consistent(explorer)

@@ -169,7 +169,7 @@ class Row:
     def width(self) -> int:
         return sum([child.width for child in self.children]) + self.gap * (len(self.children) - 1)
 
-    @property
+    @cached_property
     def height(self) -> int:
         return max([child.height for child in self.children])
 
@@ -191,7 +191,7 @@ class Column:
     def width(self) -> int:
         return max([child.width for child in self.children])
 
-    @property
+    @cached_property
     def height(self) -> int:
         return sum([child.height for child in self.children])
 

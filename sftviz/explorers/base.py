@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from html import escape
-from textwrap import wrap
 from types import MappingProxyType
 
 import ipywidgets
@@ -25,10 +24,6 @@ from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
 _SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
-_HINT = (
-    "To see other tokens, click in the overview or drag its frame, or press Page Up or Page Down; "
-    "with Shift, other rows."
-)
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -360,12 +355,10 @@ class Explorer(ipywidgets.VBox):
         outline = page.outline
         if outline is None:
             return None, svg.markup(page), drawing.alt, values
-        hints = [Text(f"  {part}", "muted") for part in wrap(_HINT, width - FRAME)]
-        page = lower(Column((line, *hints, drawing.scene)))
         for name, span in (("row", outline.rows), ("column", outline.columns)):
             values[f"lens[{name}]"] = span.first
             values |= {f"lens[{name}s]": span.count, f"lens[all {name}s]": span.total}
-        return outline, svg.markup(page), f"{drawing.alt} {_HINT}", values
+        return outline, svg.markup(page), drawing.alt, values
 
     def _show_controls(self) -> None:
         self._is_showing_controls = True

@@ -1,7 +1,8 @@
 // A live drawing: shows an SVG and sends the kernel what a person changes in it.
 //
 // An element that shows a value has a `data-key`: `grad[1,3]` for one token, `grad[1,:]` for a row,
-// `loss` for a scalar. The page and the kernel share the traits of `LiveDrawing` in widget.py:
+// `loss` for a scalar, `lens` for the frame around what is shown of a large batch. The page and the
+// kernel share the traits of `LiveDrawing` in widget.py:
 //
 // - The kernel writes `actions` and `limits` once: what can be changed, how, and up to where. It
 //   writes `svg`, `alt`, `values` and `acknowledged` in one message for each new picture, and
@@ -15,6 +16,9 @@
 //   drops them; until then they take precedence over `values`.
 // - Edits without values ask whether the kernel is there. The page sends them when another control
 //   of the explorer is used: that one would move without a kernel, and the picture would not.
+// - Where the lens is, is a value as all others: `lens[row]` and `lens[column]` in `values` and in
+//   `edits` are the first ones that are shown, from 0. In `values` there are also how many are shown,
+//   `lens[rows]` and `lens[columns]`, and of how many, `lens[all rows]` and `lens[all columns]`.
 // - `generation` counts how often the kernel has replaced all values, as a reset does. Both sides
 //   ignore edits of an earlier generation, because they can arrive after the reset.
 
@@ -29,11 +33,13 @@
  * @typedef {{get: <K extends keyof State>(name: K) => State[K], on: Listen, off: Listen,
  *   set: <K extends keyof State>(name: K, to: State[K]) => void, save_changes: () => void}} Model
  * @typedef {ReturnType<typeof createEdits>} Edits
+ * @typedef {ReturnType<typeof createLens>} Lens
  * @typedef {ReturnType<typeof createPicture>} Picture
  */
 
 const CELL = "g[data-key]:has(> rect)"; // selects the framed values, which can have focus
 const CELL_WIDTH = 8; // px of one character, as in the SVG
+const LENS = "lens";
 const DRAG_STEP = 0.01; // change per px
 const DRAG_THRESHOLD = 3; // px, below which a drag is a click
 const SETTLE_DELAY = 700; // ms after the last picture until it is announced and highlights fade
@@ -48,6 +54,10 @@ const EXPORT = "script[type='application/vnd.jupyter.widget-state+json']";
 const CONTROL = "input, select, button, .widget-slider";
 /** @type {Record<string, number>} */
 const KEY_STEPS = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 };
+const LENS_HINT = "Drag the frame in the overview, or press Page Up or Page Down, to see other " +
+  "tokens; with Shift, other rows.";
+/** @type {Record<string, number>} */
+const PAGES = { PageUp: -1, PageDown: 1 };
 /** @type {Record<string, number[]>} */
 const DIRECTIONS = {
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
@@ -139,6 +149,34 @@ function createEdits(model, onStatus, signal) {
   return { get, set, ask: () => submit({}), onAcknowledged, isOverdue: () => isOverdue };
 }
 
+/** Lens: moves the frame over the overview. It is moved by edits, so the kernel keeps it inside.
+ * @param {Model} model @param {Edits} edits */
+function createLens(model, edits) {
+  /** @param {string} name @returns {number} */
+  const read = (name) => edits.get(`${LENS}[${name}]`);
+  const isThere = () => `${LENS}[row]` in model.get("values");
+
+  /** Show others from a row or a column on. @param {"row" | "column"} name @param {number} to */
+  function put(name, to) {
+    const last = read(`all ${name}s`) - read(`${name}s`);
+    edits.set(`${LENS}[${name}]`, Math.max(0, Math.min(last, Math.round(to))));
+  }
+
+  /** Move by so many. @param {"row" | "column"} name @param {number} by */
+  const move = (name, by) => put(name, read(name) + by);
+  /** Move by all that is shown. @param {"row" | "column"} name @param {number} sign */
+  const turn = (name, sign) => move(name, sign * read(`${name}s`));
+
+  /** Put its middle at a point of the page. @param {Element} area the overview
+   * @param {number} x @param {number} y */
+  function centre(area, x, y) {
+    const box = area.getBoundingClientRect();
+    put("column", (x - box.left) / box.width * read("all columns") - read("columns") / 2);
+    put("row", (y - box.top) / box.height * read("all rows") - read("rows") / 2);
+  }
+  return { isThere, put, move, turn, centre };
+}
+
 /** Picture: the SVG, with focus, highlights and names for screen readers; the panel for errors.
  * Changes only the content of `el`, and sends `selected`.
  * @param {Model} model @param {HTMLElement} el @param {AbortSignal} signal */
@@ -146,14 +184,16 @@ function createPicture(model, el, signal) {
   el.classList.add("sftviz-live");
   el.innerHTML = `<div class="sftviz-error" role="alert" hidden>
       <p></p><details><summary>Traceback</summary><pre></pre></details></div>
+    <p class="sftviz-hint" hidden>${LENS_HINT}</p>
     <div class="sftviz-picture" role="group"></div><div class="sftviz-status" role="status"></div>`;
   /** @type {HTMLElement[]} */
-  const [alert, message, details, , trace, element, status] = Array.from(el.querySelectorAll("*"));
+  const [alert, message, details, , trace, hint, element, status] = Array.from(el.querySelectorAll("*"));
 
   let current = ""; // key of the only cell in the tab order; another may have the same key
   let hovered = ""; // key under the pointer
   let announced = model.get("alt");
   let timer = 0;
+  let lensAt = ""; // where the lens was in the picture that is shown
   /** @type {string[]} */ let shown = []; // the SVG: its opening tag, then its groups
 
   /** @param {string} selector @returns {SVGGElement[]} */
@@ -195,6 +235,8 @@ function createPicture(model, el, signal) {
   /** Set what screen readers and the stylesheet need. @param {SVGGElement} cell */
   function describe(cell) {
     const key = keyOf(cell);
+    if (!cell.hasAttribute("tabindex")) cell.setAttribute("tabindex", "-1");
+    if (key === LENS) return describeLens(cell);
     const { quantity, index } = parse(key);
     const action = actionOf(model, key);
     const axes = ["row", quantity in LABELS ? "token" : "column", "entry"];
@@ -204,10 +246,26 @@ function createPicture(model, el, signal) {
     const isChecked = model.get("values")[key] === 1;
     cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
     cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
-    if (!cell.hasAttribute("tabindex")) cell.setAttribute("tabindex", "-1");
     if (action) cell.setAttribute("data-action", action);
     if (action === "toggle") cell.setAttribute("aria-checked", String(isChecked));
     if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
+  }
+
+  /** @param {SVGGElement} lens */
+  function describeLens(lens) {
+    const values = model.get("values");
+    const [rows, columns] = ["row", "column"].map((name) => {
+      const [first, count] = [values[`${LENS}[${name}]`] ?? 0, values[`${LENS}[${name}s]`] ?? 0];
+      return { first: first + 1, last: first + count, most: values[`${LENS}[all ${name}s]`] ?? 0 };
+    });
+    const text = `tokens ${columns.first} to ${columns.last} of ${columns.most}, ` +
+      `rows ${rows.first} to ${rows.last} of ${rows.most}`;
+    const attributes = {
+      role: "slider", "aria-label": "lens", "aria-valuetext": text, "data-action": "slide",
+      "aria-valuemin": 1, "aria-valuemax": columns.most, "aria-valuenow": columns.first,
+      "aria-keyshortcuts": "PageUp PageDown Shift+PageUp Shift+PageDown",
+    };
+    for (const [name, value] of Object.entries(attributes)) lens.setAttribute(name, String(value));
   }
 
   /** Replace a group; highlight a new value. @param {Element} group @param {string} markup */
@@ -228,11 +286,18 @@ function createPicture(model, el, signal) {
     const parts = model.get("svg").split(/(?=<g )/);
     const isAlike = parts.length === shown.length && parts[0] === shown[0];
     const hadFocus = hasFocus();
+    const place = cells().findIndex((cell) => cell.matches("[tabindex='0']"));
     if (!isAlike) element.innerHTML = model.get("svg");
     else all("g").forEach((group, i) => {
       if (parts[i + 1] !== shown[i + 1]) replace(group, parts[i + 1]);
     });
     shown = parts;
+    const { "lens[row]": row, "lens[column]": column } = model.get("values");
+    hint.hidden = row === undefined;
+    // When the lens moves, the focus stays at its place, and so it is on another token.
+    if (lensAt !== `${row},${column}` && current !== LENS && isAlike)
+      current = keyOf(cells()[place]) || current;
+    lensAt = `${row},${column}`;
     if (!cellOf(current))
       current = keyOf(cells().find((cell) => actionOf(model, keyOf(cell))) ?? cells()[0]);
     all(`${CELL}:not([role])`).forEach(describe);
@@ -269,16 +334,23 @@ function createPicture(model, el, signal) {
   return { element, cells, select, draw, showError, current: () => current };
 }
 
-/** Pointer and keys: click, paint, drag, and move from cell to cell.
- * Listens on the picture. Changes nothing itself: it calls `edits.set` and `picture.select`.
- * @param {Model} model @param {Picture} picture @param {Edits} edits */
-function listenToInput(model, { element, cells, select, current }, edits) {
+/** Pointer and keys: click, paint, drag, move from cell to cell, and move the lens.
+ * Listens on the picture. Changes nothing itself: it calls `edits`, `lens` and `picture.select`.
+ * @param {Model} model @param {Picture} picture @param {Edits} edits @param {Lens} lens */
+function listenToInput(model, { element, cells, select, current }, edits, lens) {
   // The pressed pointer (NaN: none), its last place, and the value to paint or to add a drag to.
+  // Of a drag of the lens, the place is that of the press, relative to the middle of the frame.
   let gesture = { id: NaN, x: 0, y: 0, key: "", value: 0, isDrag: false };
 
-  /** Select the nearest cell in a direction. @param {string} key one of DIRECTIONS */
+  /** Select the nearest cell in a direction; beyond the last token, move the lens by one.
+   * @param {string} key one of DIRECTIONS */
   function go(key) {
     const [x, y] = DIRECTIONS[key];
+    if (current() === LENS && x) {
+      if (key.startsWith("Arrow")) lens.move("column", x);
+      else lens.put("column", x * Infinity);
+      return;
+    }
     const places = cells().map((cell) => {
       const rect = /** @type {SVGRectElement} */ (cell.querySelector("rect"));
       const box = rect.getBBox(); // without the stroke, which is wider with focus
@@ -291,20 +363,40 @@ function listenToInput(model, { element, cells, select, current }, edits) {
       .filter(({ across, down }) => (y ? down * y > 0 : down === 0 && across * x > 0))
       .sort((a, b) => (a.down - b.down) * y || Math.abs(a.across) - Math.abs(b.across));
     const next = ahead.at(key.startsWith("Arrow") ? 0 : -1)?.cell;
+    const isToken = parse(current()).index.length > 0;
+    if (!next && x && isToken && key.startsWith("Arrow") && lens.isThere()) lens.move("column", x);
     if (!next) return;
     select(next);
     next.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
+  /** Where a point is, relative to the middle of the frame; in the middle, if it is outside.
+   * @param {number} x @param {number} y */
+  function fromMiddle(x, y) {
+    const frame = element.querySelector(".area + rect");
+    const box = /** @type {Element} */ (frame).getBoundingClientRect();
+    const isInside = x >= box.left && x <= box.right && y >= box.top && y <= box.bottom;
+    return isInside ? { x: x - (box.left + box.right) / 2, y: y - (box.top + box.bottom) / 2 }
+      : { x: 0, y: 0 };
+  }
+
+  /** Move the lens to a pointer. @param {PointerEvent} event */
+  function drag({ clientX, clientY }) {
+    const area = element.querySelector(".area");
+    if (area) lens.centre(area, clientX - gesture.x, clientY - gesture.y);
+  }
+
   element.addEventListener("keydown", (event) => {
-    const { key, ctrlKey, metaKey, altKey } = event;
+    const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
     if (ctrlKey || metaKey || altKey) return;
+    const isTurn = key in PAGES && lens.isThere();
+    if (isTurn) lens.turn(shiftKey ? "row" : "column", PAGES[key]);
     const [action, value] = [actionOf(model, current()), edits.get(current())];
     const isPress = key === " " || key === "Enter";
     if (key in KEY_STEPS && action === "move") edits.set(current(), value + KEY_STEPS[key]);
     if (isPress && action === "toggle") edits.set(current(), 1 - value);
     if (key in DIRECTIONS) go(key);
-    if (isPress || key in DIRECTIONS) event.preventDefault(); // or the page would scroll
+    if (isPress || isTurn || key in DIRECTIONS) event.preventDefault(); // or the page would scroll
   });
   element.addEventListener("focusin", ({ target }) => select(closest(target, CELL)));
   element.addEventListener("pointerdown", (event) => {
@@ -315,14 +407,22 @@ function listenToInput(model, { element, cells, select, current }, edits) {
     select(cell); // here too, because a window without focus has no focusin
     const key = current();
     const action = actionOf(model, key);
+    if (key === LENS) {
+      gesture = { ...gesture, id, ...fromMiddle(x, y), key };
+      element.setPointerCapture(id);
+      if (!gesture.x && !gesture.y) drag(event);
+      return;
+    }
     if (!action) return;
     const value = action === "toggle" ? 1 - edits.get(key) : edits.get(key);
     gesture = { id, x, y, key, value, isDrag: false };
     element.setPointerCapture(id);
     if (action === "toggle") edits.set(key, value);
   });
-  element.addEventListener("pointermove", ({ pointerId, clientX, clientY }) => {
+  element.addEventListener("pointermove", (event) => {
+    const { pointerId, clientX, clientY } = event;
     if (gesture.id !== pointerId) return;
+    if (gesture.key === LENS) return drag(event);
     const { key, value, x, y } = gesture;
     const [across, down] = [clientX - x, clientY - y];
     if (actionOf(model, key) === "move") {
@@ -440,7 +540,7 @@ function render({ model, el }) {
   edits.onAcknowledged();
   picture.draw();
   showError();
-  listenToInput(model, picture, edits);
+  listenToInput(model, picture, edits, createLens(model, edits));
   adaptFrontEnd(model, el, signal, (text) => {
     note = text;
     showError();

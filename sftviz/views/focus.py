@@ -24,13 +24,12 @@ def what_counts(trace: StepTrace) -> list[Place]:
     """
     log_probs, counts = trace.policy_log_probs, trace.response_mask  # (B, S)
     places = starts(counts)
-    least, most = map(Tensor.item, log_probs.aminmax())
-    if -inf < least and most <= 0:  # not so if one is NaN
+    if not (looks_wrong := wrong(log_probs, counts)):
         return places
     return [
-        *first_wrong(log_probs, counts),
+        *(place for flags in looks_wrong for place in first(flags)),
         *places[:1],
-        *_first(~log_probs.isfinite() & ~counts),
+        *first(~log_probs.isfinite() & ~counts),
         *places[1:],
     ]
 
@@ -41,18 +40,19 @@ def lens_start(trace: StepTrace) -> Place:
     return row, max(0, column - 1)
 
 
-def first_wrong(policy_log_probs: Tensor, counts: Tensor) -> list[Place]:
-    """The first token that counts and is NaN or infinite, and the first that is above 0."""
-    return [place for flags in wrong(policy_log_probs, counts) for place in _first(flags)]
+def wrong(policy_log_probs: Tensor, counts: Tensor) -> list[Tensor]:
+    """Where tokens that count are NaN or infinite, and where they are above 0, each (B, S) bool.
 
-
-def wrong(policy_log_probs: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The tokens that count and are NaN or infinite, and those above 0, each (B, S) bool."""
+    Empty if all log-probs are right.
+    """
+    least, most = map(Tensor.item, policy_log_probs.aminmax())
+    if -inf < least and most <= 0:  # not so if one is NaN
+        return []
     is_finite = policy_log_probs.isfinite()
-    is_above = is_finite & counts & (policy_log_probs > 0)
+    is_above = (policy_log_probs > 0) & is_finite & counts
     if not above_zero(policy_log_probs):  # what rounding can do
         is_above = torch.zeros_like(is_above)
-    return ~is_finite & counts, is_above
+    return [~is_finite & counts, is_above]
 
 
 def starts(response_mask: Tensor) -> list[Place]:
@@ -62,6 +62,6 @@ def starts(response_mask: Tensor) -> list[Place]:
     return [(row, column) for row, (has_one, column) in enumerate(pairs) if has_one]
 
 
-def _first(flags: Tensor) -> list[Place]:
+def first(flags: Tensor) -> list[Place]:
     """The place of the first True, if there is one."""
     return [tuple(place) for place in flags.nonzero()[:1].tolist()]

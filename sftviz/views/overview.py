@@ -27,13 +27,12 @@ from sftviz.drawing.scene import (
     Text,
 )
 from sftviz.validate import brief, place
-from sftviz.views.focus import Place, first_wrong, wrong
+from sftviz.views.focus import Place, first, wrong
 
 LINES = 16  # at most, for all rows
 _ROWS = 4  # of bars on a line, at most
 _BARS = 3  # in a cell, at most, if a row has a line of its own
-# One step up is twice the surprise: from 1/8, 1/4, … 8 nats on.
-_STEPS = torch.tensor([2.0**power for power in range(-3, 4)], dtype=torch.float64)
+_LEAST = 2.0**-4  # nats: less is as low
 _CELLS = 3  # for a token, at most
 _EVEN = HIGHEST // 2  # the height of tokens that count, if there are no log-probs
 _HEIGHTS = (
@@ -124,8 +123,9 @@ def overview(
     merged = -(-B // (LINES * _ROWS))  # rows that share their bars
     rows = -(-B // (LINES * merged)) * merged  # rows on a line
     firsts = range(0, B, rows)
-    labels = [_span("row", first, min(rows, B - first)) for first in firsts]
-    counts = [f"{int(part.sum()):,}" for part in mask.split(rows)]
+    labels = [_span("row", at, min(rows, B - at)) for at in firsts]
+    counted = mask.sum(1).tolist()  # of each row
+    counts = [f"{sum(counted[at : at + rows]):,}" for at in firsts]
     names, totals = (max(map(len, texts)) for texts in (labels, counts))
     room = min(width - names - totals - 3, _CELLS * S)
     tokens = -(-S // (room * _BARS if rows == 1 else room))  # that share a bar
@@ -134,7 +134,7 @@ def overview(
     is_in_lens = [False] * len(firsts)
     if lens is not None:
         last = lens.row + lens.rows
-        is_in_lens = [first < last and lens.row < first + rows for first in firsts]
+        is_in_lens = [at < last and lens.row < at + rows for at in firsts]
         outline = Outline(
             room,
             len(firsts),
@@ -151,7 +151,7 @@ def overview(
             Column(tuple(Align(Text(count, "response"), totals + 2, "right") for count in counts)),
         )
     )
-    about = _about(mask, rows, log_probs is not None)
+    about = _about(mask.shape, sum(counted), rows, log_probs is not None)
     return Column(
         (
             *(Text(line, "muted") for line in wrap(about, width)),
@@ -162,10 +162,9 @@ def overview(
     )
 
 
-def _about(mask: Tensor, rows: int, has_log_probs: bool) -> str:
+def _about(shape: tuple[int, int], count: int, rows: int, has_log_probs: bool) -> str:
     """What the bars mean."""
-    B, S = mask.shape
-    count = int(mask.sum())
+    B, S = shape
     parts = [
         f"{count_of(B, 'row')} of {count_of(S, 'token')}; "
         f"{count:,} of {B * S:,} {'counts' if count == 1 else 'count'}.",
@@ -191,11 +190,13 @@ def _levels(mask: Tensor, log_probs: Tensor | None, signs: Sequence[Place]) -> t
     """The level of each token in a strip, (B, S), and a sentence about those with a sign."""
     levels, places = mask * _EVEN, list(signs)
     if log_probs is not None:
-        steps = torch.bucketize(-log_probs, _STEPS, right=True)
-        levels = torch.where(mask, steps + 1, 0)
-        for flags in wrong(log_probs, mask):
+        # The exponent grows by one each time the surprise doubles; at 8 it is 4.
+        exponents = (-log_probs).clamp(min=_LEAST).frexp().exponent
+        levels = torch.where(mask, (exponents + 4).clamp(1, HIGHEST), 0)
+        looks_wrong = wrong(log_probs, mask)
+        places = [place for flags in looks_wrong for place in first(flags)] + places
+        for flags in looks_wrong:
             levels[flags] = SIGN
-        places = first_wrong(log_probs, mask) + places
     for row, column in signs:
         levels[row, column] = SIGN
     if not places:

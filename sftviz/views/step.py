@@ -310,7 +310,7 @@ def _fit(
     """Choose the rows and columns of a trace that a width in cells has room for."""
     B, S = trace.policy_log_probs.shape
     check_tokens(tokens, (B, S))
-    row, column = lens_start(trace)
+    row, column = (0, 0) if None not in (wanted_rows, wanted_columns) else lens_start(trace)
     first_row, most_rows = asked("rows", wanted_rows, B, row)
     first_column, most_columns = asked("columns", wanted_columns, S, column)
     rows = fit_range(B, min(most_rows, MAX_ROWS), first_row)

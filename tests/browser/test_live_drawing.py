@@ -902,13 +902,69 @@ def test_without_controls_cells_can_be_selected_but_not_changed(put):
     assert live.place.locator("[data-action]").count() == 0
 
 
-def test_only_part_of_a_large_batch_is_drawn(put):
-    live = put(StepExplorer(-torch.rand(64, 1024), (torch.rand(64, 1024) > 0.5).float()))
+def focused(live):
+    return live.place.locator("[data-key]:focus").get_attribute("data-key")
+
+
+def test_the_lens_of_a_large_batch_moves_by_keys_to_every_token(put):
+    live = put(StepExplorer(-torch.rand(64, 1024), torch.ones(64, 1024)))
+    explorer, press = live.explorer, live.page.keyboard.press
     assert live.place.locator("[data-key]").count() < 1000
-    live.cell("policy_log_probs[63,1023]").focus()
-    live.page.keyboard.press("-")
+    rows, columns = (live.explorer.live.values[f"lens[{name}]"] for name in ("rows", "columns"))
+    live.cell("policy_log_probs[0,1]").focus()
+    for key, row, column in (
+        *(("PageDown", 0, columns), ("Shift+PageDown", rows, columns), ("PageUp", rows, 0)),
+        *(("End", rows, 0), ("ArrowRight", rows, 1), ("ArrowRight", rows, 2), ("Home", rows, 2)),
+        *(("ArrowLeft", rows, 1), ("Shift+PageUp", 0, 1)),
+    ):
+        press(key)
+        live.settled()
+        assert (explorer.rows, explorer.columns) == (row, column), key
+        assert explorer.selected == tuple(map(int, re.findall(r"\d+", focused(live)))), key
+    assert focused(live) == "policy_log_probs[0,1]"  # the first cell, as the lens is at 1
+
+    lens = live.cell("lens")
+    lens.focus()
+    press("End")
     live.settled()
-    assert [set(edit) for edit in live.edits] == [{"policy_log_probs[63,1023]"}]
+    assert explorer.columns == 1024 - columns and focused(live) == "lens"
+    assert lens.get_attribute("role") == "slider"
+    assert lens.get_attribute("aria-valuetext") == (
+        f"tokens {1025 - columns} to 1024 of 1024, rows 1 to 8 of 64"
+    )
+    assert live.place.locator("[tabindex='0']").count() == 1
+    press("ArrowDown")  # to the values, of which the last is nearest
+    press("-")
+    live.settled()
+    assert [set(edit) for edit in live.edits][-1] == {"policy_log_probs[0,1023]"}
+
+
+def test_the_lens_of_a_large_batch_moves_by_click_and_drag(put):
+    live = put(StepExplorer(-torch.rand(64, 1024), (torch.rand(64, 1024) > 0.5).float()))
+    explorer, mouse = live.explorer, live.page.mouse
+    area = live.place.locator(".area").bounding_box()
+
+    def at(column, row):
+        return area["x"] + area["width"] * column / 1024, area["y"] + area["height"] * row / 64
+
+    mouse.click(*at(700, 30))
+    live.settled()
+    columns = explorer.live.values["lens[columns]"]
+    assert explorer.columns == pytest.approx(700 - columns / 2, abs=2)
+    assert explorer.rows == pytest.approx(30 - 8 / 2, abs=1)
+    before = explorer.columns, explorer.rows
+    mouse.move(*at(explorer.columns + 2, explorer.rows + 2))  # not in the middle of the frame
+    mouse.down()
+    for column in (600, 400):
+        mouse.move(*at(column + 2, explorer.rows + 2))
+    mouse.up()
+    live.settled()
+    assert explorer.columns == pytest.approx(400, abs=12) and before[1] == explorer.rows
+    assert f"grad[{explorer.rows},{explorer.columns}]" in explorer.live.svg
+    mouse.move(*at(10, 10))  # released
+    live.settled()
+    assert explorer.columns > 300
+    assert live.place.locator(".sftviz-hint").is_visible()
 
 
 def test_a_picture_wider_than_the_page_can_be_scrolled(put, page):
