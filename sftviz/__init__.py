@@ -26,7 +26,7 @@ from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, Scaling
 from sftviz.shares import GradientShares, gradient_shares
 from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
 from sftviz.token_texts import token_texts
-from sftviz.tokens import TokenBatch, build_token_batch
+from sftviz.tokens import TokenBatch, build_token_batch, mask_labels
 from sftviz.views.accumulation import accumulation_flow, scaling_table
 from sftviz.views.logits import logits_flow
 from sftviz.views.shares import shares_table
@@ -36,6 +36,7 @@ from sftviz.views.tokens import shift_view
 
 if TYPE_CHECKING:  # see _LAZY
     from sftviz.explorers.accumulation import AccumulationExplorer
+    from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
     from sftviz.explorers.step import StepExplorer
 
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 # Widgets are loaded on first use: a script that only trains or draws does not load them.
 _LAZY = {
     "AccumulationExplorer": "sftviz.explorers.accumulation",
+    "InspectionExplorer": "sftviz.explorers.inspection",
     "LogitsExplorer": "sftviz.explorers.logits",
     "StepExplorer": "sftviz.explorers.step",
 }
@@ -52,13 +54,14 @@ _LAZY = {
 __all__ = [
     "FIVE_WORDS", "MISTAKEN_SCALINGS", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
     "AccumulationExplorer", "AccumulationTrace", "Drawing", "Finding", "GradientShares",
-    "Inspection", "LogitsExplorer", "LogitsInputs", "LogitsTrace", "MicrobatchRecord",
-    "Scaling", "Stage", "StepExplorer", "StepInputs", "StepTrace", "TokenBatch", "accumulate",
-    "accumulation_flow", "build_token_batch", "compute_entropy", "explain_step",
-    "full_batch_gradient", "get_response_log_probs", "gradient_formula", "gradient_shares",
-    "gradient_table", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
-    "masked_normalize", "scaling_table", "sft_microbatch_train_step", "shares_table",
-    "shift_view", "step_flow", "token_table", "token_texts", "trace_logits", "trace_step",
+    "Inspection", "InspectionExplorer", "LogitsExplorer", "LogitsInputs", "LogitsTrace",
+    "MicrobatchRecord", "Scaling", "Stage", "StepExplorer", "StepInputs", "StepTrace",
+    "TokenBatch", "accumulate", "accumulation_flow", "build_token_batch", "compute_entropy",
+    "explain_step", "full_batch_gradient", "get_response_log_probs", "gradient_formula",
+    "gradient_shares", "gradient_table", "inspect_batch", "key_formula", "load_inputs",
+    "logits_flow", "mask_labels", "masked_normalize", "scaling_table",
+    "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
+    "token_texts", "trace_logits", "trace_step",
 ]
 # fmt: on
 

@@ -20,6 +20,7 @@ from sftviz.rules import Scaling
 from sftviz.shares import GradientShares, gradient_shares
 from sftviz.token_texts import special_ids
 from sftviz.validate import check_constant, check_count, check_floating, place
+from sftviz.views.focus import starts
 from sftviz.views.parts import WIDTH
 
 
@@ -67,6 +68,13 @@ class Inspection:
     def num_tokens(self) -> int:
         """The number of tokens that count."""
         return self.batch.num_tokens
+
+    @cached_property
+    def begin(self) -> tuple[int, int]:
+        """The row and the column that are shown first: at the first finding that has a place, or
+        where the first token counts."""
+        places = [place for finding in self.findings for place in finding.places]
+        return next(iter([*places, *starts(self.response_mask)]), (0, 0))
 
     def shares(self, scaling: Scaling | str = "G²") -> GradientShares:
         """The share of each token of the window in the gradient, under a rule."""

@@ -10,7 +10,6 @@ from sftviz.drawing.formatting import count_of, number, text_width, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.inspection.findings import Finding
 from sftviz.token_texts import token_texts
-from sftviz.views.focus import starts
 from sftviz.views.grid import MAX_ROWS, Columns, fit_columns, fit_range
 from sftviz.views.overview import Lens, asked, overview
 from sftviz.views.parts import FRAME, check_width
@@ -87,7 +86,7 @@ def _batch(inspection: "Inspection", width: int, columns: Part, rows: Part) -> N
     batch, log_probs = inspection.batch, inspection.log_probs
     B, S = batch.weights.shape
     flagged = [each for finding in inspection.findings for each in finding.places]
-    row, column = next(iter([*flagged, *starts(inspection.response_mask)]), (0, 0))
+    row, column = inspection.begin
     first_row, most_rows = asked("rows", rows, B, row)
     first, most = asked("columns", columns, S, max(0, column - 1))  # with its neighbour
     shown_rows = fit_range(B, min(MAX_ROWS, most_rows), first_row)
