@@ -77,7 +77,8 @@ def _usual_shift(columns: Columns) -> int | None:
     if "response_mask" in mask or is_megatron:
         return 1
     # The models of Hugging Face shift labels themselves.
-    return 0 if names.get("ids") == "input_ids" and {"attention", "positions"} & {*names} else None
+    theirs = {"attention", "positions", "borders"} & {*names}
+    return 0 if names.get("ids") == "input_ids" and theirs else None
 
 
 def _ignore_index(columns: Columns, hints: Hints) -> int | None:
@@ -95,7 +96,7 @@ def _ignore_index(columns: Columns, hints: Hints) -> int | None:
     before = labels[:, :-1]
     is_other = (before != ids[:, :-1]) & (before != ids[:, 1:])
     other = before[is_other]
-    if len(other) < 3:
+    if len(other) < 2:
         return None
     often = other.mode().values
     is_often = is_other & (before == often)
