@@ -43,9 +43,9 @@ def align(columns: Columns, parts: Parts, hints: Hints) -> Alignment:
     if columns.is_filled is not None:
         is_label &= ~columns.is_filled
     if columns.ids is not None:
-        counts = _agreements(columns.ids, columns.labels, is_label, parts.segments)
+        counts = _agreements(columns.ids, columns.labels, is_label, parts.segments, usual)
         shift = _best(counts, usual)
-        shown = 0 if shift is None else shift
+        shown = shift if shift is not None else usual or 0
         agree, compared = counts[shown]
         what = "labels" if ignore_index is None else "labels that count"
         all_or = "all " if agree == compared and agree else ""
@@ -77,7 +77,8 @@ def _usual_shift(columns: Columns) -> int | None:
     if "response_mask" in mask or is_megatron:
         return 1
     # The models of Hugging Face shift labels themselves.
-    return 0 if names.get("ids") == "input_ids" and {"attention", "positions"} & {*names} else None
+    theirs = {"attention", "positions", "borders"} & {*names}
+    return 0 if names.get("ids") == "input_ids" and theirs else None
 
 
 def _ignore_index(columns: Columns, hints: Hints) -> int | None:
@@ -95,7 +96,7 @@ def _ignore_index(columns: Columns, hints: Hints) -> int | None:
     before = labels[:, :-1]
     is_other = (before != ids[:, :-1]) & (before != ids[:, 1:])
     other = before[is_other]
-    if len(other) < 3:
+    if len(other) < 2:
         return None
     often = other.mode().values
     is_often = is_other & (before == often)
@@ -106,25 +107,30 @@ def _ignore_index(columns: Columns, hints: Hints) -> int | None:
 
 
 def _agreements(
-    ids: Tensor, labels: Tensor, is_label: Tensor, segments: Tensor | None
-) -> list[tuple[int, int]]:
-    """For each distance: how many labels equal the input id there, and how many can be compared."""
+    ids: Tensor, labels: Tensor, is_label: Tensor, segments: Tensor | None, usual: int | None
+) -> dict[int, tuple[int, int]]:
+    """By distance, how many labels equal the input id there, and how many can be compared.
+
+    The usual distance is the first, and if all labels agree there, the only one.
+    """
     L = ids.shape[1]
-    found = []
-    for distance in range(min(3, L)):
+    found: dict[int, tuple[int, int]] = {}
+    for distance in sorted(range(min(3, L)), key=lambda each: each != usual):
         can = is_label[:, : L - distance]
         if segments is not None:  # within one document
-            can = can & (segments[:, : L - distance] == segments[:, distance:])
-            can &= segments[:, distance:] >= 0
+            later = segments[:, distance:]
+            can = can & (segments[:, : L - distance] == later) & (later >= 0)
         equal = (labels[:, : L - distance] == ids[:, distance:]) & can
-        found.append((int(equal.sum()), int(can.sum())))
+        found[distance] = int(equal.sum()), int(can.sum())
+        if distance == usual and found[distance][0] == found[distance][1] > 0:
+            break
     return found
 
 
-def _best(counts: list[tuple[int, int]], usual: int | None) -> int | None:
+def _best(counts: dict[int, tuple[int, int]], usual: int | None) -> int | None:
     """The distance at which most labels agree. Of several, the usual one; None: nothing decides."""
-    shares = [agree / compared if compared else 0.0 for agree, compared in counts]
-    best = [distance for distance, share in enumerate(shares) if share == max(shares)]
-    if max(shares) <= 0.5:
+    shares = {each: agree / max(compared, 1) for each, (agree, compared) in counts.items()}
+    best = [distance for distance, share in shares.items() if share == max(shares.values())]
+    if max(shares.values()) <= 0.5:
         return None
     return best[0] if len(best) == 1 else usual if usual in best else None

@@ -260,13 +260,11 @@ def _per_row(name: str, ends: Tensor, B: int, L: int) -> Tensor:
     """Where documents end in each row, (B, n), ascending. Given so, or counted through all rows."""
     is_through = len(ends) == 1 and B > 1
     most = B * L if is_through else L
-    ends = ends.where(ends >= 0, most)  # filled up with −1
-    if len(ends) > 1:
-        ends = ends.cummax(1).values  # rows of different lengths, filled up with 0
+    ends = ends.where(ends > 0, ends.cummax(1).values)  # rows are filled up with −1 or 0
     if len(ends) != (1 if is_through else B) or (ends.diff(dim=1) < 0).any() or ends.max() > most:
         raise ValueError(
             f"{name} does not fit {B} rows of {L} tokens: documents would end at "
-            f"{listed(ends[0].tolist())}."
+            f"{listed(ends.flatten().tolist())}."
         )
     if is_through:
         ends = (ends - torch.arange(B, device=ends.device)[:, None] * L).clamp(0, L)

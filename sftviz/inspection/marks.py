@@ -79,6 +79,8 @@ def _polarity(
         if size and int((mask & is_real).sum()) < int(is_real.sum()):  # else it is 1 everywhere
             reason = f"{name} is {int(2 * marked > size)} at most of {size} tokens of padding."
             return 2 * marked <= size, reason
+    if name != "mask":
+        return None, ""
     if hints.eos_token_id is not None and columns.ids is not None:
         is_end = _is_any(columns.ids, hints.eos_token_id)
         size, marked = int(is_end.sum()), int((mask & is_end).sum())

@@ -1,9 +1,10 @@
 """From tensors that are understood to the normal form: what is read and predicted where."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sftviz.inspection.alignment import Alignment
 from sftviz.inspection.batch import NormalBatch
@@ -46,18 +47,19 @@ def normal_form(
     if labels is not None:
         labels = labels if is_label is None else labels.where(is_label, -100)
         weights = weights * (labels != -100)
-    predicted = _predicted(parts, labels, weights, next_tokens, is_shifted, pad_id, ids)
-    return NormalBatch(
+    batch = NormalBatch(
         weights=weights,
         tokens=None if ids is None else ids[:, read],
         labels=labels,
-        next_tokens=next_tokens if predicted is None else predicted.next_tokens,
-        is_padding=None if predicted is None or parts.is_real is None else predicted.segment < 0,
+        next_tokens=next_tokens,
         attention_mask=None if attention is None else attention[:, read] != 0,
         position_ids=None if positions is None else positions[:, read],
-        documents=None if predicted is None or parts.documents is None else predicted.document,
-        is_border=None if predicted is None or parts.documents is None else predicted.is_border,
     )
+    if parts.segments is None:
+        return batch
+    if is_shifted:
+        return _with_parts_shifted(batch, parts, parts.segments, pad_id)
+    return _with_parts(batch, parts, parts.segments[:, :-1], parts.segments[:, 1:])
 
 
 def _weights(columns: Columns, marks: Marks) -> Tensor:
@@ -69,66 +71,50 @@ def _weights(columns: Columns, marks: Marks) -> Tensor:
     return weights if marks.marks_counted else 1 - weights
 
 
-@dataclass(frozen=True, eq=False)
-class _Predicted:
-    """What the tokens that are predicted belong to, (B, S) each."""
-
-    segment: Tensor  # the document, or −1 for padding
-    document: Tensor  # the document, of padding that of its column
-    is_border: Tensor
-    next_tokens: Tensor | None
-
-
-def _predicted(
-    parts: Parts,
-    labels: Tensor | None,
-    weights: Tensor,
-    next_tokens: Tensor | None,
-    is_shifted: bool,
-    pad_id: int | None,
-    ids: Tensor | None,
-) -> _Predicted | None:
-    """Find out what the predicted tokens belong to. None: neither padding nor documents are known.
-
-    Rows may have been padded or packed before they were shifted or after it. Before: the label of a
-    document's last token is what follows, the first token of the next document or padding. After:
-    it is a token of the same document, which is not among the input ids.
-    """
-    segments = parts.segments
-    if segments is None:
-        return None
-    read, segment = segments, _next(segments, 0)
-    segment[:, -1] = segments[:, -1]
-    if not is_shifted:
-        read, segment = read[:, :-1], segment[:, :-1]
-    is_end = read != segment
-    into_padding = is_end & (segment < 0)
-    stays = torch.zeros_like(is_end)
-    if is_shifted or parts.is_guess:
+def _with_parts(batch: NormalBatch, parts: Parts, read: Tensor, predicted: Tensor) -> NormalBatch:
+    """Add padding and documents, of what is read and of what is predicted: −1 for padding."""
+    if parts.is_guess:
         # Of a run of one id at the end of a row, the first may be the end token: if it counts.
-        stays = into_padding & (weights != 0)
-    if is_shifted and labels is not None and next_tokens is not None:
-        into_next = is_end & (read >= 0) & (segment >= 0)
-        differs = into_next & (labels != next_tokens) & (labels >= 0)
-        if 2 * int(differs.sum()) > int((into_next & (labels >= 0)).sum()):
-            stays = stays | into_next
-        pads = None if ids is None or parts.is_real is None else ids[~parts.is_real]
-        if pad_id is None and pads is not None and len(pads):
-            pad_id = int(pads[0])
-        if pad_id is not None:
-            is_last_padding = (labels[:, -1] == pad_id) & (weights[:, -1] == 0)
-            segment[:, -1] = segment[:, -1].where(~is_last_padding, -1)
-    if next_tokens is not None:
-        next_tokens = next_tokens.where(~stays, -100)
-    segment = segment.where(~stays, read)
-    document = segment
+        is_end_token = (predicted < 0) & (read >= 0) & batch.response_mask
+        predicted = predicted.where(~is_end_token, read)
+    if parts.is_real is not None:
+        batch = replace(batch, is_padding=predicted < 0)
     if parts.documents is not None:
-        raw = parts.documents if is_shifted else parts.documents[:, 1:]
-        document = segment.where(segment >= 0, raw)
-    is_border = (read >= 0) & (segment >= 0) & (read != segment)
-    return _Predicted(segment, document, is_border, next_tokens)
+        is_border = (read >= 0) & (predicted >= 0) & (read != predicted)
+        of_column = parts.documents[:, -predicted.shape[1] :]
+        documents = predicted.where(predicted >= 0, of_column)
+        batch = replace(batch, documents=documents, is_border=is_border)
+    return batch
+
+
+def _with_parts_shifted(
+    batch: NormalBatch, parts: Parts, read: Tensor, pad_id: int | None
+) -> NormalBatch:
+    """Add padding and documents to a batch of shifted labels.
+
+    Its rows may have been padded and packed before they were shifted or after it. Before: the label
+    of a document's last token is what follows, the first token of the next document or padding.
+    After: it is the last token of the same document, which is not among the input ids.
+    """
+    follows = torch.cat((read[:, 1:], read[:, -1:]), 1)
+    stays = (read >= 0) & (follows < 0) & batch.response_mask  # padding does not count
+    labels, next_tokens, tokens = batch.labels, batch.next_tokens, batch.tokens
+    if labels is None or next_tokens is None or tokens is None:
+        return _with_parts(batch, parts, read, follows.where(~stays, read))
+    if parts.documents is not None:
+        into_next = (read != follows) & (read >= 0) & (follows >= 0)
+        known = into_next & (labels >= 0)
+        if 2 * int((known & (labels != next_tokens)).sum()) > int(known.sum()):
+            stays = stays | into_next
+    predicted = follows.where(~stays, read)
+    if parts.is_real is not None:  # what is predicted in the last column is not among the ids
+        padding = tokens[~parts.is_real] if pad_id is None else tokens.new_tensor([pad_id])
+        is_padding = (labels[:, -1:] == padding[:1]).any(1) & ~batch.response_mask[:, -1]
+        predicted[:, -1] = predicted[:, -1].where(~is_padding, -1)
+    batch = replace(batch, next_tokens=next_tokens.where(~stays, -100))
+    return _with_parts(batch, parts, read, predicted)
 
 
 def _next(tensor: Tensor, filler: int) -> Tensor:
     """Each entry is the next one of its row, (B, L); the last is the filler."""
-    return torch.cat((tensor[:, 1:], torch.full_like(tensor[:, :1], filler)), 1)
+    return pad(tensor[:, 1:], (0, 1), value=filler)

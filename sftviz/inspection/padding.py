@@ -73,8 +73,9 @@ def _real(columns: Columns) -> tuple[Tensor | None, str]:
 def _guessed(columns: Columns, hints: Hints) -> tuple[Tensor | None, str]:
     """What is not padding by ids: without the runs of one id at the end of rows.
 
-    If the pad id is not known, they must end two rows, or be of three tokens: a shorter one may
-    well be text. If it is known, also those at the beginning of rows are padding.
+    If the pad id is not known, they must end two rows, or one row where nothing counts from their
+    second token on: else they may well be text. If it is known, also those at the beginning of
+    rows are padding.
     """
     ids = columns.ids
     assert ids is not None
@@ -88,11 +89,18 @@ def _guessed(columns: Columns, hints: Hints) -> tuple[Tensor | None, str]:
     if not is_run.any():
         return None, ""
     last = ids[is_run, -1]
-    is_plain = len(last) > 1 or int(runs[is_run].max()) > 2
-    if not is_plain or (last != last[0]).any():
+    if (last != last[0]).any() or (len(last) == 1 and not _is_unused(columns, is_run, runs)):
         return None, ""
     is_real = _from_first((ids != last[0]).flip(1)).flip(1)
     return is_real, "rows end with one id, again and again"
+
+
+def _is_unused(columns: Columns, is_run: Tensor, runs: Tensor) -> bool:
+    """Whether labels or a mask say that nothing counts in the only run, but for its first token."""
+    start = 1 - int(runs[is_run])
+    if columns.mask is not None:
+        return not columns.mask[is_run, start:].any()
+    return columns.labels is not None and bool((columns.labels[is_run, start:] < 0).all())
 
 
 def _documents(columns: Columns, is_real: Tensor | None) -> tuple[Tensor | None, str]:
