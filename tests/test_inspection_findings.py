@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sftviz.inspection.batch import Hints, NormalBatch, Reading
 from sftviz.inspection.findings import CHECKLIST, CHECKS, Finding, Subject, find
+from sftviz.step import sft_microbatch_train_step
 
 PAD, EOS, V = 0, 2, 100
 
@@ -73,6 +74,11 @@ def one_by_one(**changes) -> Subject:
     return read_as(subject, batch=NormalBatch(**fields))
 
 
+def only(subject: Subject, **fields) -> Subject:
+    """The same with other tensors in its batch; None: not known."""
+    return read_as(subject, batch=replace(subject.batch, **fields))
+
+
 def changed(rows: list[list], *entries: tuple[int, int, float]) -> list[list]:
     rows = [row[:] for row in rows]
     for row, column, entry in entries:
@@ -97,6 +103,10 @@ def stepped(gradient: float) -> Subject:
     return subject
 
 
+DUMMY = [PAD] * 10  # a row that is all padding
+EOS_PADDED = changed(IDS, (0, 8, EOS), (0, 9, EOS))
+NO_END = changed(IDS, (0, 7, 24), (1, 9, PAD))
+NO_END_COUNTS, NO_END_SEEN = changed(COUNTS, (1, 9, 0)), changed(SEEN, (1, 9, 0))
 INVERTED = [[1 - each for each in row] for row in COUNTS]
 CUT = [[1, 11, 21, EOS, PAD, PAD], [1, 12, 22, 23, 24, 25]]
 CUT_COUNTS = [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]]
@@ -197,11 +207,7 @@ EACH = {
         ),
     ),
     "no end": (
-        healthy(
-            ids=changed(IDS, (0, 7, 24), (1, 9, PAD)),
-            counts=changed(COUNTS, (1, 9, 0)),
-            seen=changed(SEEN, (1, 9, 0)),
-        ),
+        healthy(ids=NO_END, counts=NO_END_COUNTS, seen=NO_END_SEEN),
         Finding(
             "no end token",
             "warning",
@@ -393,7 +399,7 @@ EACH = {
         ),
     ),
     "above 0": (
-        healthy(log_probs=log_probs((0, 5, 0.7), (1, 8, 3.0))),
+        healthy(log_probs=log_probs((0, 4, 0.0), (0, 5, 0.7), (1, 8, 3.0))),
         Finding(
             "log-probs above 0",
             "error",
@@ -553,9 +559,160 @@ EACH = {
 }
 
 # The same in another form: names and places.
+HALF = healthy(counts=[[each / 2 for each in row] for row in COUNTS])
+
 ALSO = {
+    "nothing, all padding": (
+        healthy(ids=[DUMMY, DUMMY], counts=[[0] * 10] * 2, seen=[[0] * 10] * 2),
+        [("nothing counts", "error")],
+        [],
+    ),
+    "rows of padding, that is seen": (
+        only(
+            healthy(
+                ids=[*IDS, DUMMY, DUMMY],
+                counts=[*COUNTS, [0] * 10, [0] * 10],
+                seen=[*SEEN, [0] * 10, [0] * 10],
+            ),
+            attention_mask=None,
+        ),
+        [("a row counts nothing", "warning")],
+        [(2, 0), (3, 0)],
+    ),
+    "no end, a full row and an empty one": (
+        healthy(
+            ids=[*NO_END, [*IDS[1][:9], 31], DUMMY],
+            counts=[*NO_END_COUNTS, COUNTS[1], [0] * 10],
+            seen=[*NO_END_SEEN, SEEN[1], [0] * 10],
+        ),
+        [("a row counts nothing", "warning"), ("no end token", "warning")],
+        [(3, 0)],
+    ),
+    "inverted, no end in it": (
+        healthy(
+            ids=NO_END,
+            counts=[[1 - each for each in row] for row in NO_END_COUNTS],
+            seen=NO_END_SEEN,
+        ),
+        [("the mask is inverted", "error")],
+        [(0, 0), (1, 0)],
+    ),
+    "inverted, padding not known": (
+        healthy(counts=INVERTED, seen=None),
+        [("the mask is inverted", "error")],
+        [(0, 0), (1, 0)],
+    ),
+    "the prompt counts, the last token does not": (
+        healthy(counts=changed(SEEN, (0, 7, 0), (1, 9, 0)), eos_token_id=None),
+        [("the prompt counts", "warning")],
+        [(0, 0), (1, 0)],
+    ),
+    "the prompt counts, the last but one does not": (
+        healthy(counts=changed(SEEN, (0, 6, 0), (1, 8, 0)), eos_token_id=None),
+        [("the prompt counts", "warning")],
+        [(0, 0), (1, 0)],
+    ),
+    "the prompt and the end count": (
+        healthy(counts=changed(SEEN, (0, 5, 0), (0, 6, 0), (1, 7, 0), (1, 8, 0))),
+        [
+            ("the prompt counts", "warning"),
+            ("an end token counts that ends no response", "warning"),
+            ("a hole in a response", "warning"),
+        ],
+        [(0, 0), (1, 0)],
+    ),
+    "everything, two ends": (
+        healthy(ids=EOS_PADDED, counts=[[1] * 10] * 2, seen=None),
+        [("everything counts", "warning")],
+        [],
+    ),
+    "end twice, labels alone": (
+        read_as(
+            healthy(),
+            batch=NormalBatch(
+                healthy(counts=changed(COUNTS, (0, 8, 1))).batch.weights,
+                labels=torch.tensor(EOS_PADDED)[:, 1:],
+            ),
+        ),
+        [("an end token counts that ends no response", "warning")],
+        [(0, 7)],
+    ),
+    "padding, no labels": (
+        only(healthy(counts=changed(COUNTS, (0, 8, 1))), labels=None),
+        [("padding counts", "error")],
+        [(0, 7)],
+    ),
+    "hole before the end": (
+        healthy(counts=changed(COUNTS, (1, 8, 0))),
+        [("a hole in a response", "warning")],
+        [(1, 7)],
+    ),
+    "hole, no ids known": (
+        subject_of(IDS, changed(COUNTS, (1, 6, 0))),
+        [("a hole in a response", "warning")],
+        [(1, 5)],
+    ),
+    "two holes": (
+        subject_of(LONG, changed(LONG_COUNTS, (0, 4, 0), (0, 8, 0))),
+        [("a hole in a response", "warning")],
+        [(0, 3), (0, 7)],
+    ),
+    "border that is the end token": (
+        packed(ids=changed(PACKED, (0, 5, EOS)), counts=changed(PACKED_COUNTS, (0, 5, 1))),
+        [("a document is predicted from its neighbour", "error")],
+        [(0, 4)],
+    ),
+    "positions, padding too": (
+        packed(
+            ids=[[*PACKED[0], PAD, PAD]],
+            counts=[[*PACKED_COUNTS[0], 0, 0]],
+            seen=[[1] * 10 + [0] * 2],
+            documents=[[*DOCUMENTS[0], 2, 2]],
+            positions=[list(range(12))],
+        ),
+        [("positions run on across documents", "warning")],
+        [(0, 5)],
+    ),
+    "left padding, its id not known": (
+        only(
+            healthy(
+                ids=LEFT, counts=LEFT_COUNTS, seen=[[0, 0, *[1] * 8], [1] * 10], pad_token_id=None
+            ),
+            attention_mask=None,
+        ),
+        [("left padding without an attention mask", "error")],
+        [(0, 0)],
+    ),
+    "cut off soon after an end": (
+        healthy(
+            ids=[CUT[0], [1, 12, 22, EOS, 24, 25]],
+            counts=[CUT_COUNTS[0], CUT_COUNTS[1]],
+            seen=CUT_SEEN,
+        ),
+        [("a response is cut off", "warning")],
+        [(1, 4)],
+    ),
+    "duplicates, side by side": (
+        healthy(ids=[IDS[0]] * 2, counts=[COUNTS[0]] * 2, seen=[SEEN[0]] * 2),
+        [("duplicate rows", "warning")],
+        [(1, 0)],
+    ),
+    "label, shifted": (
+        read_as(
+            only(healthy(), labels=torch.tensor(changed(IDS, (0, 5, 33)))[:, 1:]),
+            shift=1,
+            usual_shift=1,
+        ),
+        [("a label is not the next token", "error")],
+        [(0, 4)],
+    ),
+    "vocabulary, below 0": (
+        only(healthy(), tokens=torch.tensor(changed(IDS, (0, 3, -1)))[:, :-1]),
+        [("an id is beyond the vocabulary", "error")],
+        [(0, 3)],
+    ),
     "inverted, padding with eos": (
-        healthy(ids=changed(IDS, (0, 8, EOS), (0, 9, EOS)), counts=INVERTED, pad_token_id=EOS),
+        healthy(ids=EOS_PADDED, counts=INVERTED, pad_token_id=EOS),
         [("the mask is inverted", "error")],
         [(0, 0), (1, 0)],
     ),
@@ -614,9 +771,7 @@ ALSO = {
         [(0, 0), (0, 5)],
     ),
     "padding that is eos": (
-        healthy(
-            ids=changed(IDS, (0, 8, EOS), (0, 9, EOS)), counts=changed(COUNTS, (0, 8, 1), (0, 9, 1))
-        ),
+        healthy(ids=EOS_PADDED, counts=changed(COUNTS, (0, 8, 1), (0, 9, 1))),
         [("padding counts", "error")],
         [(0, 7), (0, 8)],
     ),
@@ -777,8 +932,40 @@ def test_each_line_of_the_checklist_is_answered():
     assert {finding.checklist for _, finding in EACH.values()} - {""} == set(CHECKLIST)
 
 
+def half_stepped() -> Subject:
+    subject = replace(HALF, log_probs=log_probs(), gradient_accumulation_steps=2)
+    subject.log_probs.grad = subject.batch.weights * -0.25
+    return subject
+
+
 # What could be taken for a mistake and is none.
 HEALTHY = {
+    "no labels": only(healthy(), labels=None),
+    "the last token that follows is not known": only(
+        healthy(), next_tokens=torch.tensor(changed(IDS, (0, 9, -100), (1, 9, -100)))[:, 1:]
+    ),
+    "no label agrees": read_as(healthy(), usual_shift=1),
+    "one row ends, one is full, without the end token": healthy(
+        ids=changed(NO_END, (1, 9, 31)), counts=COUNTS, seen=SEEN
+    ),
+    "both end in the same": healthy(
+        ids=changed(NO_END, (1, 8, 24)), counts=NO_END_COUNTS, seen=NO_END_SEEN
+    ),
+    "a start token that is eos": packed(
+        ids=changed(PACKED, (0, 4, 26), (0, 5, EOS), (0, 9, 27)),
+        counts=changed(PACKED_COUNTS, (0, 9, 0)),
+    ),
+    "a turn of one token after what ends a row": subject_of(
+        changed(IDS, (1, 5, EOS)), changed(COUNTS, (1, 6, 0))
+    ),
+    "answers of one token after a turn of one": subject_of(
+        [[1, 11, 12, 21, 22, 13, 23, PAD], [1, 11, 12, 24, 13, 25, 26, PAD]],
+        [[0, 0, 0, 1, 1, 0, 1, 0], [0, 0, 0, 1, 0, 1, 1, 0]],
+    ),
+    "a short turn after a line break": healthy(
+        ids=changed(IDS, (1, 4, EOS), (1, 5, 7)), counts=changed(COUNTS, (1, 6, 0), (1, 7, 0))
+    ),
+    "half weights, and their gradient": half_stepped(),
     "shifted, as you say": read_as(healthy(shifted=True), shift=1, usual_shift=0),
     "shifted, with names that say nothing": read_as(healthy(), shift=1),
     "documents that were shifted one by one": one_by_one(),
@@ -791,7 +978,7 @@ HEALTHY = {
     "documents": packed(),
     "documents that are not said": packed(documents=None, positions=None),
     "one document without a prompt": packed(counts=changed(PACKED_COUNTS, (0, 6, 1))),
-    "padding with eos": healthy(ids=changed(IDS, (0, 8, EOS), (0, 9, EOS)), pad_token_id=EOS),
+    "padding with eos": healthy(ids=EOS_PADDED, pad_token_id=EOS),
     "padding with eos, by its id": read_as(
         healthy(pad_token_id=EOS),
         batch=replace(healthy().batch, is_padding=healthy().batch.next_tokens == EOS),
@@ -813,7 +1000,7 @@ HEALTHY = {
     ),
     "one row without a prompt": healthy(counts=[[0, *[1] * 7, 0, 0], COUNTS[1]]),
     "responses alone": read_as(healthy(), batch=NormalBatch(torch.tensor([[1, 1, 1, 0], [1] * 4]))),
-    "half weights": healthy(counts=[[each / 2 for each in row] for row in COUNTS]),
+    "half weights": HALF,
     "log-probs of a file": replace(healthy(log_probs=log_probs().detach()), is_trained=False),
     "an even window": replace(healthy(), window=(11, 11)),
     "c = B/G": replace(
@@ -886,13 +1073,28 @@ def test_odd_batches_are_judged_too():
             assert finding.message.endswith((".", "?")) and finding.remedy.endswith(".")
 
 
-def test_nothing_of_the_caller_is_changed():
+def test_nothing_of_the_caller_is_changed(recwarn):
     values = log_probs()
     subject = replace(healthy(log_probs=values * 1), gradient_accumulation_steps=2)
     with torch.no_grad():
         assert find(subject) == ()
     subject.log_probs.sum().backward()  # its graph is still there
     assert (values.grad == 1).all()
+    assert not recwarn.list
+
+
+def test_the_gradient_of_the_real_step_is_right_once_and_wrong_twice():
+    values = log_probs() + 0
+    values.retain_grad()
+    subject = replace(healthy(log_probs=values), gradient_accumulation_steps=2)
+    sft_microbatch_train_step(values, subject.mask, 2)
+    assert find(subject) == ()
+    sft_microbatch_train_step(values, subject.mask, 2)
+    (finding,) = find(subject)
+    assert (
+        finding.name == "the gradient is not −1/(G²·c)"
+        and "the first one is −0.5" in finding.message
+    )
 
 
 def test_what_averaged_averages_would_make_of_a_window_is_what_autograd_says():

@@ -60,7 +60,7 @@ def mask_is_inverted(subject: Subject) -> Finding | None:
     if not subject.is_inverted:
         return None
     return find_places(
-        subject.is_start & subject.mask,
+        subject.is_start,
         "the mask is inverted",
         "error",
         _from_the_beginning(subject),
@@ -128,15 +128,14 @@ def end_never_counts(subject: Subject) -> Finding | None:
 
 def no_end_token(subject: Subject) -> Finding | None:
     """Rows end in different tokens, and none of them is known to end a response."""
-    if subject.predicted is None or subject.is_end is None or subject.is_end.any():
+    if subject.last_ids is None or subject.is_end is None or subject.is_end.any():
         return None
-    rows = subject.rows_that_count & ~subject.mask[:, -1]  # what ends before the row does
-    last = subject.last_that_counts.clamp(min=0)
-    last_ids = subject.predicted.gather(1, last[:, None])[rows]
+    rows = subject.rows_that_end
+    last_ids = subject.last_ids[rows]
     if len(last_ids) < 2 or (last_ids == last_ids[0]).all() or subject.is_inverted:
         return None
     return find_places(
-        (subject.columns == last[:, None]) & rows[:, None],
+        (subject.columns == subject.last_that_counts[:, None]) & rows[:, None],
         "no end token",
         "warning",
         ("response ends without an end token", "responses end without an end token"),
@@ -149,7 +148,7 @@ def no_end_token(subject: Subject) -> Finding | None:
 def end_counts_outside(subject: Subject) -> Finding | None:
     """An end token counts that ends nothing: after another one, or where no response was."""
     ends, follows_end = subject.ends, subject.follows_end
-    if ends is None or follows_end is None or subject.everything_counts or subject.is_inverted:
+    if ends is None or follows_end is None or subject.everything_counts:
         return None
     nothing_before = ~before(subject.mask) & ~before(before(subject.mask))  # one 0 may be a hole
     nothing_before[:, 0] = False  # not known
@@ -175,9 +174,10 @@ def hole(subject: Subject) -> Finding | None:
     holes = before(mask & ~border) & ~mask & ~border  # (B, S)
     if subject.an_end_counts:
         assert subject.is_end is not None
-        # A turn ends with an end token; what is as short as this and follows none is no turn.
-        soon = after(mask | after(mask | after(mask)))
-        holes &= soon & ~before(subject.is_end) & ~subject.is_end
+        # A turn ends with an end token, and perhaps a line break. What follows none, and is at most
+        # three tokens long, is no turn.
+        holes &= after(mask | after(mask | after(mask)))
+        holes &= ~before(subject.is_end | before(subject.is_end))
     else:
         holes &= _is_rare_hole(subject, holes & after(mask))
     return find_places(
@@ -202,10 +202,8 @@ def _is_rare_hole(subject: Subject, single: Tensor) -> Tensor:
     holes = single & before(before(mask)) & after(after(mask))
     if not holes.any():
         return holes
-    if predicted is not None:
-        rows = subject.rows_that_count
-        last_ids = predicted.gather(1, subject.last_that_counts.clamp(min=0)[:, None])[rows]
-        holes &= ~before(torch.isin(predicted, last_ids))
+    if predicted is not None and subject.last_ids is not None:
+        holes &= ~before(torch.isin(predicted, subject.last_ids[subject.rows_that_count]))
         if pad_id is not None and (predicted[holes] == pad_id).all():
             return holes
     return holes if holes.sum() <= 2 else torch.zeros_like(holes)

@@ -48,7 +48,7 @@ def left_padding_seen(subject: Subject) -> Finding | None:
     on_left = torch.zeros_like(subject.rows_that_count)
     if padding is not None:
         on_left |= padding[:, 0] & ~padding.all(1)
-    if tokens is not None and pad_id is not None and tokens.shape[1] > 1:
+    if tokens is not None and pad_id is not None:
         # Twice: the padding id may be the start token too.
         on_left |= (tokens[:, :2] == pad_id).all(1) & (tokens != pad_id).any(1)
     if seen is not None:
@@ -89,21 +89,19 @@ def _ends(subject: Subject) -> Tensor | None:
     """Where an end token is predicted, if the batch has one: a known id, or that in which at least
     three rows end before they are full, and no such row in another."""
     predicted, is_end = subject.predicted, subject.is_end
-    if predicted is None:
+    if predicted is None or subject.last_ids is None:
         return None
     if is_end is not None:
         return is_end if is_end.any() else None
-    last = subject.last_that_counts
-    rows = (last >= 0) & (last < subject.columns[-1])
-    last_ids = predicted.gather(1, last.clamp(min=0)[:, None])[rows]
-    if len(last_ids) < 3 or last_ids[0] < 0 or not (last_ids == last_ids[0]).all():
+    last_ids = subject.last_ids[subject.rows_that_end]
+    if len(last_ids) < 3 or not (last_ids == last_ids[0]).all():
         return None
     return predicted == last_ids[0]
 
 
 def duplicate_rows(subject: Subject) -> Finding | None:
     tokens, predicted = subject.batch.tokens, subject.predicted
-    if tokens is None or predicted is None or len(tokens) < 2:
+    if tokens is None or predicted is None:
         return None
     rows = torch.cat([tokens, predicted[:, -1:]], dim=1)  # (B, S + 1)
     _, which = torch.unique(rows, dim=0, return_inverse=True)  # (B,)

@@ -80,7 +80,7 @@ def label_missing(subject: Subject) -> Finding | None:
 
 def beyond_vocabulary(subject: Subject) -> Finding | None:
     V, tokens, labels = subject.hints.vocab_size, subject.batch.tokens, subject.batch.labels
-    if V is None or (tokens is None and labels is None):
+    if V is None:
         return None
     is_wrong = torch.zeros_like(subject.mask)
     if tokens is not None:
@@ -101,7 +101,7 @@ def beyond_vocabulary(subject: Subject) -> Finding | None:
 def loss_above_guessing(subject: Subject) -> Finding | None:
     """A model that knows nothing has a loss of ln V, and an untrained one a little more."""
     V, log_probs = subject.hints.vocab_size, subject.counted_log_probs
-    if V is None or log_probs is None or log_probs.numel() == 0 or not subject.all_finite:
+    if V is None or log_probs is None or not log_probs.isfinite().all() or not len(log_probs):
         return None
     mean = -log_probs.float().mean().item()
     # Logits that are standard normal lose another 0.5, and the mean of n tokens varies by 1/√n.

@@ -28,10 +28,10 @@ def log_probs_above_zero(subject: Subject) -> Finding | None:
 
 
 def nan_counts(subject: Subject) -> Finding | None:
-    if subject.log_probs is None or subject.all_finite:
+    if (log_probs := subject.log_probs_not_finite) is None:
         return None
     return find_places(
-        subject.log_probs.detach().isnan() & subject.mask,
+        log_probs.isnan() & subject.mask,
         "a NaN counts",
         "error",
         ("log-prob that counts is NaN", "log-probs that count are NaN"),
@@ -43,10 +43,10 @@ def nan_counts(subject: Subject) -> Finding | None:
 
 
 def infinity_counts(subject: Subject) -> Finding | None:
-    if subject.log_probs is None or subject.all_finite:
+    if (log_probs := subject.log_probs_not_finite) is None:
         return None
     return find_places(
-        subject.log_probs.detach().isinf() & subject.mask,
+        log_probs.isinf() & subject.mask,
         "an infinite log-prob counts",
         "error",
         ("log-prob that counts is infinite", "log-probs that count are infinite"),
@@ -58,10 +58,10 @@ def infinity_counts(subject: Subject) -> Finding | None:
 
 
 def nan_is_masked(subject: Subject) -> Finding | None:
-    if subject.log_probs is None or subject.all_finite:
+    if (log_probs := subject.log_probs_not_finite) is None:
         return None
     return find_places(
-        subject.log_probs.detach().isnan() & ~subject.mask,
+        log_probs.isnan() & ~subject.mask,
         "a NaN under the mask",
         "warning",
         ("masked log-prob is NaN", "masked log-probs are NaN"),
@@ -74,10 +74,10 @@ def nan_is_masked(subject: Subject) -> Finding | None:
 
 
 def infinity_is_masked(subject: Subject) -> Finding | None:
-    if subject.log_probs is None or subject.all_finite:
+    if (log_probs := subject.log_probs_not_finite) is None:
         return None
     return find_places(
-        subject.log_probs.detach().isinf() & ~subject.mask,
+        log_probs.isinf() & ~subject.mask,
         "an infinite log-prob under the mask",
         "note",
         ("masked log-prob is infinite", "masked log-probs are infinite"),

@@ -40,6 +40,10 @@ class Subject:
         return self.mask.any(1)
 
     @cached_property
+    def rows_that_end(self) -> Tensor:  # (B,) bool: what counts ends before the row does
+        return self.rows_that_count & ~self.mask[:, -1]
+
+    @cached_property
     def everything_counts(self) -> bool:
         return bool(self.mask.all())
 
@@ -85,7 +89,7 @@ class Subject:
     def is_padding(self) -> Tensor | None:  # (B, S) bool: padding is predicted
         """Padding, but not the first end token: if eos is the padding too, that may be real."""
         padding = self.batch.is_padding
-        if padding is None or self.is_end is None or self.follows_end is None:
+        if padding is None or self.is_end is None:
             return padding
         return padding & ~(self.is_end & ~self.follows_end)
 
@@ -107,16 +111,22 @@ class Subject:
     def is_start(self) -> Tensor:  # (B, S) bool
         """The same, and the columns that read the first token of a row."""
         start, padding = self.begins_document.clone(), self.is_padding
-        if padding is None:
-            start[:, 0] = ~self.border[:, 0]
-            return start
-        start[:, 0] = ~self.border[:, 0] & ~padding[:, 0]
-        # After padding on the left the first token is predicted, then read to predict the second.
-        return start | (((~padding).cumsum(1) == 2) & ~padding & padding[:, :1])
+        start[:, 0] = True
+        if padding is not None:
+            # After padding on the left, the first token is predicted before it is read.
+            start |= ((~padding).cumsum(1) == 2) & padding[:, :1]
+            start &= ~padding
+        return start & ~self.border
 
     @cached_property
     def last_that_counts(self) -> Tensor:  # (B,) the last column that counts; −1: none
         return torch.where(self.mask, self.columns, -1).amax(1)
+
+    @cached_property
+    def last_ids(self) -> Tensor | None:  # (B,) the last id that counts; any id, if none does
+        if self.predicted is None:
+            return None
+        return self.predicted.gather(1, self.last_that_counts.clamp(min=0)[:, None])[:, 0]
 
     @cached_property
     def is_inverted(self) -> bool:
@@ -146,9 +156,11 @@ class Subject:
         return None if self.log_probs is None else self.log_probs.detach()[self.mask]
 
     @cached_property
-    def all_finite(self) -> bool:
-        """Whether every log-prob is a finite number; also if none are known."""
-        return self.log_probs is None or bool(self.log_probs.detach().isfinite().all())
+    def log_probs_not_finite(self) -> Tensor | None:  # (B, S) without graph
+        """The log-probs, if at least one of them is NaN or infinite."""
+        if self.log_probs is None or self.log_probs.detach().isfinite().all():
+            return None
+        return self.log_probs.detach()
 
 
 def before(values: Tensor) -> Tensor:
