@@ -26,6 +26,21 @@ def test_moving_a_logit_moves_one_gradient_and_not_the_other():
     assert "logits[0,1,2]" in explorer.live.svg
 
 
+def test_every_token_of_a_long_sequence_can_be_reached():
+    mask = (torch.arange(40) > 20)[None]
+    explorer = LogitsExplorer(torch.randn(1, 40, 5), torch.zeros(1, 40, dtype=torch.int64), mask)
+    assert explorer.columns == 20 and explorer.selected == (0, 21)
+    explorer.edit({"logits[0,21,0]": 3})
+    assert explorer.columns == 20 and "logits[0,21,0]" in explorer.live.values
+    seen = set()
+    for column in range(0, 40, explorer.live.values["lens[columns]"]):
+        explorer.columns = column
+        seen |= {key for key in explorer.live.values if key.startswith("response_mask")}
+        assert f"response_mask[0,{explorer.selected[1]}]" in explorer.live.values
+    assert len(seen) == 40
+    assert "1 row of 40 tokens; 19 of 40 count." in explorer.drawing.text
+
+
 def test_a_mask_bit_silences_a_whole_column():
     explorer = LogitsExplorer()
     explorer.live.edits = {"id": 1, "generation": 0, "values": {"response_mask[0,1]": 0}}

@@ -842,9 +842,14 @@ def test_the_page_moves_the_lens_by_edits():
     assert explorer.columns == 7 and explorer.selected == (4, 9)
     explorer.live.set_state({"columns": 60})  # a narrow page
     assert columns(explorer)[0] == 7 and explorer.columns == 7
+    explorer.columns = 187
+    narrow = columns(explorer)
+    explorer.live.set_state({"columns": 112})
+    assert columns(explorer)[0] == explorer.columns < narrow[0] and columns(explorer)[-1] == 187
 
 
 def test_a_small_batch_has_no_lens(explorer):
+    explorer.response_mask = [[0, 0, 0, 1], [0, 0, 0, 1]]
     assert (explorer.rows, explorer.columns) == (0, 0)
     assert not any(key.startswith("lens") for key in explorer.live.values)
     explorer.columns = 2

@@ -58,7 +58,7 @@ class Shown(traitlets.TraitType):
     """
 
     def get(self, explorer: "Explorer", cls: type | None = None) -> int:
-        return explorer._lens[("rows", "columns").index(self.name)]
+        return explorer._first_shown[("rows", "columns").index(self.name)]
 
     def set(self, explorer: "Explorer", wish: int | range | slice) -> None:
         explorer.move_lens(**{self.name: wish})
@@ -207,14 +207,9 @@ class Explorer(ipywidgets.VBox):
         Raises:
             TraitError: the batch does not have them.
         """
-        wishes = zip(("rows", "columns"), (rows, columns), strict=True)
+        (B, S), (row, column) = self.shape(self.state), self._first_shown
         try:
-            lens = tuple(
-                asked(name, wish, count, at)[0]
-                for (name, wish), count, at in zip(
-                    wishes, self.shape(self.state), self._lens, strict=True
-                )
-            )
+            lens = asked("rows", rows, B, row)[0], asked("columns", columns, S, column)[0]
         except (TypeError, ValueError) as error:
             raise traitlets.TraitError(str(error)) from error
         self._become(self.state, self.trace, self.selected, self._of_view, lens)
@@ -334,9 +329,15 @@ class Explorer(ipywidgets.VBox):
         """Select an entry, and move the lens if its token is not shown."""
         lens = self._lens
         if self._outline:
-            row, column, *_ = _inside(index, self._outline)
-            lens = lens[0] + index[0] - row, lens[1] + index[1] - column
+            (first_row, first_column), inside = self._first_shown, _inside(index, self._outline)
+            lens = first_row + index[0] - inside[0], first_column + index[1] - inside[1]
         self._become(self.state, self.trace, index, self._of_view, lens)
+
+    @property
+    def _first_shown(self) -> tuple[int, int]:
+        """The first row and the first column that are shown on the page."""
+        outline = self._outline
+        return (outline.rows.first, outline.columns.first) if outline else (0, 0)
 
     def _picture(
         self,

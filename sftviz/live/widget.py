@@ -19,10 +19,11 @@ class LiveDrawing(anywidget.AnyWidget):
     """Shows a drawing in which some values can be changed.
 
     `actions` maps a quantity to `toggle` (click, Space, or paint across several) or `move` (drag,
-    + and -). `values` are those that can be changed, by key, and `limits` has the largest value of
-    a quantity. A person's changes arrive in `edits`. `selected` is the key of the cell that last
-    had focus, `columns` the width of the page in character cells. The protocol, with `edits`,
-    `acknowledged` and `generation`, is explained at the top of live_drawing.js.
+    + and -). `values` are those that can be changed, by key, and where the lens of a large batch
+    is; `limits` has the largest value of a quantity. A person's changes arrive in `edits`.
+    `selected` is the key of the cell that last had focus, `columns` the width of the page in
+    character cells. The protocol, with `edits`, `acknowledged` and `generation`, is explained at
+    the top of live_drawing.js.
     """
 
     # Text, not a path: a path is watched for changes, and its watcher keeps every widget alive.
