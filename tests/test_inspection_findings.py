@@ -103,6 +103,7 @@ def stepped(gradient: float) -> Subject:
     return subject
 
 
+FULL = [*IDS[1][:9], 31]
 DUMMY = [PAD] * 10  # a row that is all padding
 EOS_PADDED = changed(IDS, (0, 8, EOS), (0, 9, EOS))
 NO_END = changed(IDS, (0, 7, 24), (1, 9, PAD))
@@ -579,14 +580,64 @@ ALSO = {
         [("a row counts nothing", "warning")],
         [(2, 0), (3, 0)],
     ),
-    "no end, a full row and an empty one": (
+    "no end, and a full row": (
         healthy(
-            ids=[*NO_END, [*IDS[1][:9], 31], DUMMY],
-            counts=[*NO_END_COUNTS, COUNTS[1], [0] * 10],
-            seen=[*NO_END_SEEN, SEEN[1], [0] * 10],
+            ids=[*NO_END, FULL], counts=[*NO_END_COUNTS, COUNTS[1]], seen=[*NO_END_SEEN, SEEN[1]]
         ),
-        [("a row counts nothing", "warning"), ("no end token", "warning")],
-        [(3, 0)],
+        [("no end token", "warning")],
+        [(0, 6), (1, 7)],
+    ),
+    "one row ends, one is full, one is empty": (
+        healthy(
+            ids=[NO_END[0], FULL, DUMMY],
+            counts=[COUNTS[0], COUNTS[1], [0] * 10],
+            seen=[*SEEN, [0] * 10],
+        ),
+        [("a row counts nothing", "warning")],
+        [(2, 0)],
+    ),
+    "padding counts, there is nothing else": (
+        healthy(ids=[DUMMY], counts=[[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]], seen=[[0] * 10]),
+        [("padding counts", "error")],
+        [(0, 2)],
+    ),
+    "the prompt counts, no end in it": (
+        healthy(ids=NO_END, counts=NO_END_SEEN, seen=NO_END_SEEN),
+        [("the prompt counts", "warning"), ("no end token", "warning")],
+        [(0, 0), (1, 0)],
+    ),
+    "prompts alone count, no end in it": (
+        healthy(
+            ids=NO_END,
+            counts=[[1, 1, 1, 1, *[0] * 6], [1, 1, 1, *[0] * 7]],
+            seen=NO_END_SEEN,
+        ),
+        [("the mask is inverted", "error")],
+        [(0, 0), (1, 0)],
+    ),
+    "inverted, answers of two tokens": (
+        healthy(counts=[[*[1] * 6, 0, 0, 1, 1], [*[1] * 8, 0, 0]], eos_token_id=None),
+        [("the mask is inverted", "error")],
+        [(0, 0), (1, 0)],
+    ),
+    "border, no end known": (
+        packed(
+            ids=changed(PACKED, (0, 4, 26)),
+            counts=changed(PACKED_COUNTS, (0, 5, 1)),
+            eos_token_id=None,
+        ),
+        [("a document is predicted from its neighbour", "error")],
+        [(0, 4)],
+    ),
+    "gradient underflow, without a gradient": (
+        replace(
+            healthy(log_probs=log_probs(dtype=torch.float16).detach()),
+            gradient_accumulation_steps=2,
+            normalize_constant=1e8,
+            is_trained=False,
+        ),
+        [("a dtype that loses the sum", "warning"), ("÷G² is not the mean", "note")],
+        [],
     ),
     "inverted, no end in it": (
         healthy(
@@ -940,13 +991,23 @@ def half_stepped() -> Subject:
 
 # What could be taken for a mistake and is none.
 HEALTHY = {
+    "a document without a prompt, no end known": packed(
+        ids=changed(PACKED, (0, 4, 26)),
+        counts=changed(PACKED_COUNTS, (0, 6, 1)),
+        eos_token_id=None,
+    ),
+    "one end for several answers": healthy(
+        ids=[[1, 11, 12, 21, 22, 13, 14, 15, 16, 23, EOS]],
+        counts=[[0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1]],
+        seen=None,
+    ),
     "no labels": only(healthy(), labels=None),
     "the last token that follows is not known": only(
         healthy(), next_tokens=torch.tensor(changed(IDS, (0, 9, -100), (1, 9, -100)))[:, 1:]
     ),
     "no label agrees": read_as(healthy(), usual_shift=1),
     "one row ends, one is full, without the end token": healthy(
-        ids=changed(NO_END, (1, 9, 31)), counts=COUNTS, seen=SEEN
+        ids=[NO_END[0], FULL], counts=COUNTS, seen=SEEN
     ),
     "both end in the same": healthy(
         ids=changed(NO_END, (1, 8, 24)), counts=NO_END_COUNTS, seen=NO_END_SEEN
