@@ -17,8 +17,8 @@
 // - Edits without values ask whether the kernel is there. The page sends them when another control
 //   of the explorer is used: that one would move without a kernel, and the picture would not.
 // - Where the lens is, is a value as all others: `lens[row]` and `lens[column]` in `values` and in
-//   `edits` are the first ones that are shown, from 0. In `values` there are also how many are shown,
-//   `lens[rows]` and `lens[columns]`, and of how many, `lens[all rows]` and `lens[all columns]`.
+//   `edits` are the first ones that are shown, from 0. In `values` there are also how many are
+//   shown, `lens[rows]` and `lens[columns]`, and of how many: `lens[all rows]`, `lens[all columns]`.
 // - `generation` counts how often the kernel has replaced all values, as a reset does. Both sides
 //   ignore edits of an earlier generation, because they can arrive after the reset.
 
@@ -54,8 +54,8 @@ const EXPORT = "script[type='application/vnd.jupyter.widget-state+json']";
 const CONTROL = "input, select, button, .widget-slider";
 /** @type {Record<string, number>} */
 const KEY_STEPS = { "+": 0.1, "=": 0.1, "-": -0.1, _: -0.1 };
-const LENS_HINT = "Drag the frame in the overview, or press Page Up or Page Down, to see other " +
-  "tokens; with Shift, other rows.";
+const LENS_HINT = "To see other tokens, click in the overview, drag its frame, or press Page Up or " +
+  "Page Down; with Shift, other rows.";
 /** @type {Record<string, number>} */
 const PAGES = { PageUp: -1, PageDown: 1 };
 /** @type {Record<string, number[]>} */
@@ -187,7 +187,8 @@ function createPicture(model, el, signal) {
     <p class="sftviz-hint" hidden>${LENS_HINT}</p>
     <div class="sftviz-picture" role="group"></div><div class="sftviz-status" role="status"></div>`;
   /** @type {HTMLElement[]} */
-  const [alert, message, details, , trace, hint, element, status] = Array.from(el.querySelectorAll("*"));
+  const [alert, message, details, , trace, hint, element, status] =
+    Array.from(el.querySelectorAll("*"));
 
   let current = ""; // key of the only cell in the tab order; another may have the same key
   let hovered = ""; // key under the pointer
