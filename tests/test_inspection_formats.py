@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from batch_writers import (
+    EOS,
     PAD,
     WRITERS,
+    Conversation,
     conversation,
     conversations,
     counted,
@@ -119,6 +121,7 @@ def test_2000_random_batches_of_each_format_are_recognised(line):
         given = rng.sample(POOL, rng.randint(2, 4))
         reading = read_batch(WRITERS[name](given))
         assert (reading.format, reading.shift, reading.question) == (*FORMATS[name], ""), given
+        assert reading.usual_shift == (None if name == "torchtune" else reading.shift)
         if line == "the step":
             found.append(reading.batch.weights.flatten())
             expected.append(normal_form(given)["weights"].flatten())
@@ -268,6 +271,18 @@ def test_nothing_is_changed_and_nothing_copied_that_can_be_used():
             if reading.batch.tokens is not None:
                 ids = batch.get("input_ids", batch.get("tokens"))
                 assert reading.batch.tokens.data_ptr() == ids.data_ptr(), name
+
+
+@pytest.mark.parametrize("hints", [Hints(), Hints(eos_token_id=(2, 9), pad_token_id=PAD)])
+def test_what_is_made_is_on_the_device_of_the_batch(hints):
+    for name, writer in WRITERS.items():
+        batch = writer(some(7))
+        if isinstance(batch, list):  # of lists, which have no device
+            continue
+        with torch.device("meta"):  # what says no device is made there
+            reading = read_batch(batch, hints)
+        tensors = [getattr(reading.batch, field.name) for field in fields(reading.batch)]
+        assert all(each is None or each.device.type == "cpu" for each in tensors), name
 
 
 def test_log_probs_keep_their_graph():
@@ -440,6 +455,65 @@ def test_packed_rows_by_any_tensor_that_says_so():
         batch = read_batch({"input_ids": ids, "labels": ids, name: value}).batch
         assert batch.documents.tolist() == expected, name
         assert batch.is_border.nonzero().tolist() == [[0, 2], [1, 3]], name
+
+
+def test_padding_is_recognised_by_ids_where_nothing_else_says_so():
+    # Padded, then shifted: in the second row, the only padding is the label of the last column.
+    rows = [Conversation(list(range(6, 6 + n)), [0.0] * 2 + [1.0] * (n - 2)) for n in (8, 7, 3, 4)]
+    assert torch.equal(read_batch(cs336(rows)).batch.is_padding, normal_form(rows)["is_padding"])
+
+    # The padding is the end token. The first one counts, so it is none.
+    for writer, column in ((hugging_face, "input_ids"), (cs336, "labels")):
+        given = some(9)
+        batch = writer(given)
+        batch.pop("attention_mask", None)
+        is_padding = normal_form(given)["is_padding"]
+        batch["input_ids"] = batch["input_ids"].where(batch["input_ids"] != PAD, EOS)
+        if column == "labels":
+            batch["labels"] = batch["labels"].where(batch["labels"] != PAD, EOS)
+        found = read_batch(batch).batch
+        assert torch.equal(found.is_padding, is_padding)
+        assert torch.equal(triples(found).T, counted(given))
+        assert (found.next_tokens == found.labels)[found.response_mask].sum() >= len(given)
+
+    # One row that ends with one token again and again: padding, unless that counts.
+    ids = torch.tensor([[6, 7, 8, 9, 9, 9], [6, 7, 8, 5, 4, 3]])
+    text = {"input_ids": ids, "labels": ids.where(torch.arange(6) > 1, -100)}
+    assert read_batch(text).batch.is_padding is None
+    padding = {"input_ids": ids, "labels": ids.where(torch.arange(6) < 4, -100)}
+    assert read_batch(padding).batch.is_padding.int().tolist() == [[0, 0, 0, 1, 1], [0] * 5]
+
+    # Positions that are 0 again and again at the end.
+    positions = torch.tensor([[0, 1, 0, 1, 0, 0], [0, 1, 2, 3, 4, 5]])
+    batch = read_batch({"input_ids": ids, "labels": ids, "position_ids": positions}).batch
+    assert batch.is_padding.int().tolist() == [[0, 0, 0, 1, 1], [0] * 5]
+    assert batch.documents.tolist() == [[0, 1, 1, 1, 1], [0] * 5]
+
+
+def test_documents_beside_padding():
+    ids = torch.arange(6, 13)[None]
+    ends = {"input_ids": ids, "labels": ids, "cu_seqlens": torch.tensor([0, 3, 5])}
+    batch = read_batch(ends).batch
+    assert batch.is_padding.tolist() == [[False] * 4 + [True] * 2]
+    assert batch.documents.tolist() == [[0, 0, 1, 1, 1, 1]]
+    left = {  # positions of padding are 0 too
+        "input_ids": ids,
+        "loss_mask": torch.ones(1, 7),
+        "attention_mask": torch.tensor([[0, 0, 0, 1, 1, 1, 1]]),
+        "position_ids": torch.tensor([[0, 0, 0, 0, 1, 2, 3]]),
+    }
+    assert read_batch(left).batch.documents.tolist() == [[0] * 6]
+    assert not read_batch(left).batch.is_border.any()
+
+
+def test_a_mask_about_tokens_beside_shifted_labels():
+    ids = torch.arange(6, 14)[None]
+    counts = torch.tensor([[0, 0, 0, 1, 1, 0, 1, 1]])
+    labels = torch.cat((ids[:, 1:].where(counts[:, 1:] > 0, -100), torch.tensor([[-100]])), 1)
+    for mask in (counts, torch.cat((counts[:, 1:], torch.tensor([[0]])), 1)):
+        reading = read_batch({"input_ids": ids, "labels": labels, "loss_mask": mask})
+        assert reading.batch.weights.tolist() == [[0, 0, 1, 1, 0, 1, 1, 0]]
+        assert ("about the token itself" in reading.format) == (mask is counts)
 
 
 def test_an_attention_mask_of_pairs_is_not_used():
