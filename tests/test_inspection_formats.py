@@ -185,6 +185,22 @@ def test_left_padding_is_named_and_nothing_is_lost():
     assert torch.equal(~reading.batch.is_padding, real[:, 1:])
 
 
+class TensorDict:
+    """Has keys, is not a mapping, and has no truth value."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def keys(self):
+        return self.content.keys()
+
+    def __getitem__(self, name):
+        return self.content[name]
+
+    def __bool__(self):
+        raise RuntimeError("no truth value")
+
+
 def as_fields(batch):
     return dataclass(type("Fields", (), {"__annotations__": dict.fromkeys(batch, object)}))(**batch)
 
@@ -201,6 +217,7 @@ class Pair(NamedTuple):
 
 CONTAINERS = {
     "a mapping": UserDict,
+    "what has keys": TensorDict,
     "arrays": lambda batch: {name: value.numpy() for name, value in batch.items()},
     "arrays of the other byte order": lambda batch: {
         name: value.numpy().astype(">i4") for name, value in batch.items()
@@ -400,7 +417,7 @@ QUESTIONS = [
             "attention_mask": torch.ones(2, 4).long(),
             "loss_mask": torch.tensor([[1, 1, 0, 0]]).expand(2, 4),
         },
-        "loss_mask marks what counts by its name, but loss_mask is 1 exactly where the label is "
+        "loss_mask marks what counts by its name, but it is 1 exactly where the label is "
         'ignored, at 8 of 8 tokens: read by its name; give mask_marks="masked" if 1 is meant to '
         "mark what does not.",
     ),
@@ -410,6 +427,23 @@ QUESTIONS = [
 @pytest.mark.parametrize(("batch", "question"), QUESTIONS)
 def test_where_two_readings_fit_both_are_named(batch, question):
     assert read_batch(batch).question == question
+
+
+def test_an_inverted_mask_is_read_by_its_name_and_asked_about():
+    batch = verl(some(4))
+    size = int((batch["attention_mask"] == 0).sum())
+    inverted = batch | {"loss_mask": 1 - batch["loss_mask"]}
+    reading = read_batch(inverted)
+    assert torch.equal(reading.batch.weights, inverted["loss_mask"][:, 1:].float())
+    assert reading.question == (
+        f"loss_mask marks what counts by its name, but it is 1 at most of {size} tokens of "
+        'padding: read by its name; give mask_marks="masked" if 1 is meant to mark what does not.'
+    )
+    # A mask that counts the padding too is not inverted.
+    excess = batch | {"loss_mask": batch["loss_mask"].where(batch["attention_mask"] == 1, 1)}
+    reading = read_batch(excess)
+    assert reading.question == ""
+    assert torch.equal(reading.batch.weights, excess["loss_mask"][:, 1:].float())
 
 
 def test_a_known_end_token_decides():
@@ -559,6 +593,7 @@ REFUSED = [
     ("text", TypeError, NOT_A_MAPPING.format("str 'text'")),
     (3.5, TypeError, NOT_A_MAPPING.format("float 3.5")),
     (object(), TypeError, NOT_A_MAPPING.format("object")),
+    (dict, TypeError, NOT_A_MAPPING.format("type")),
     (IDS, TypeError, NOT_A_MAPPING.format("a Tensor of shape (2, 4)")),
     (
         {},

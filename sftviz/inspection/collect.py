@@ -83,15 +83,13 @@ def collect(batch: object) -> Columns:
     if "positions" in columns:
         columns["positions"] = columns["positions"].expand(B, L)
     lengths = columns.pop("lengths", None)
-    if lengths is not None:
-        ends = lengths.cumsum(1)
-        if len(ends) == 1 and B > 1 and ends.shape[1] == B:
-            ends = lengths.T  # one row each
-        columns.setdefault("borders", ends)
-        names.setdefault("borders", names["lengths"])
+    if lengths is not None and "borders" not in columns:
+        is_one_each = len(lengths) == 1 and B > 1 and lengths.shape[1] == B
+        columns["borders"] = lengths.T if is_one_each else lengths.cumsum(1)
+        names["borders"] = names["lengths"]
     if "borders" in columns:
-        where = names["borders"][0]
-        columns["borders"] = _per_row(where, columns["borders"].to(first.device), B, L)
+        ends = columns["borders"].to(first.device)
+        columns["borders"] = _per_row(names["borders"][0], ends, B, L)
     if filled is not None:
         ends = torch.tensor(filled, device=first.device)[:, None]
         columns["is_filled"] = torch.arange(L, device=first.device) >= ends

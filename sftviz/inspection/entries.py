@@ -37,7 +37,9 @@ def read_entries(batch: Any) -> dict[str, Any]:
         batch = fields()
     elif isinstance(batch, list | tuple):
         return _joined(batch)
-    elif not isinstance(batch, Mapping):
+    elif hasattr(batch, "keys") and not isinstance(batch, type):  # not all of these are mappings
+        batch = {name: batch[name] for name in batch.keys()}  # noqa: SIM118
+    else:
         known = [name for name in (*ROLE_OF, "loss_fn_inputs") if hasattr(batch, name)]
         if not known:
             raise TypeError(

@@ -45,7 +45,7 @@ def read_mask(columns: Columns, parts: Parts, alignment: Alignment, hints: Hints
             )
         elif counted is False:
             question = (
-                f"{name} marks what counts by its name, but {reason[0].lower()}{reason[1:-1]}: "
+                f"{name} marks what counts by its name, but it{reason.removeprefix(name)[:-1]}: "
                 'read by its name; give mask_marks="masked" if 1 is meant to mark what does not.'
             )
         reason = ""
@@ -70,13 +70,17 @@ def _polarity(
         if not 0.25 < same / size < 0.75:
             agree = same if 2 * same > size else size - same
             which = "counts" if 2 * same > size else "is ignored"
-            reason = f"{name} is 1 exactly where the label {which}, at {agree} of {size} tokens."
+            where = "exactly where" if agree == size else "where"
+            reason = f"{name} is 1 {where} the label {which}, at {agree} of {size} tokens."
             return 2 * same > size, reason
     is_real = parts.is_real
     if is_real is not None:
-        padding = ~is_real
+        padding, is_end = ~is_real, is_real.clone()
+        is_end[:, :-1] &= padding[:, 1:]
         size, marked = int(padding.sum()), int((mask & padding).sum())
-        if size and int((mask & is_real).sum()) < int(is_real.sum()):  # else it is 1 everywhere
+        # By its name it marks what counts: then it counts too much, if it is 1 before padding too.
+        is_excess = name != "mask" and bool((mask & is_end).any())
+        if size and not is_excess and bool((is_real & ~mask).any()):
             reason = f"{name} is {int(2 * marked > size)} at most of {size} tokens of padding."
             return 2 * marked <= size, reason
     if name != "mask":
@@ -127,6 +131,8 @@ def _about_by_ends(
     before it. If it is about labels, both are one column further on. And then the last token of a
     row does not count, because nothing is predicted there.
     """
+    if segments is not None:
+        counts = counts & (segments >= 0)
     before, after = torch.zeros_like(counts), torch.zeros_like(counts)
     before[:, 1:], after[:, :-1] = counts[:, :-1], counts[:, 1:]
     is_last = torch.ones_like(counts)
