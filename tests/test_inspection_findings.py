@@ -1134,6 +1134,12 @@ def test_odd_batches_are_judged_too():
             assert finding.message.endswith((".", "?")) and finding.remedy.endswith(".")
 
 
+def test_all_is_computed_on_the_device_of_the_batch():
+    with torch.device("meta"):  # what is made elsewhere can't be put together with the batch
+        for subject, finding in EACH.values():
+            assert find(replace(subject)) == (finding,)
+
+
 def test_nothing_of_the_caller_is_changed(recwarn):
     values = log_probs()
     subject = replace(healthy(log_probs=values * 1), gradient_accumulation_steps=2)
