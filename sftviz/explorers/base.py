@@ -169,7 +169,7 @@ class Explorer(ipywidgets.VBox):
             TypeError, ValueError, RuntimeError: it can't be run or drawn; nothing has changed.
         """
         names = [field.name for field in fields(state)]
-        changed = [*names, *self._of_view]
+        changed = [*names, *self._view_traits]
         self._become(state, state.trace(), self.first(state), changed, is_new_generation=True)
 
     def update(self, **changes: object) -> None:
@@ -195,7 +195,7 @@ class Explorer(ipywidgets.VBox):
                 isinstance(getattr(state, name), Tensor) for name in changed
             )
             lens = self._lens if is_same_batch else None
-            self._become(state, state.trace(), selected, [*changed, *self._of_view], lens)
+            self._become(state, state.trace(), selected, [*changed, *self._view_traits], lens)
         except Exception as error:  # torch raises many kinds
             raise traitlets.TraitError(str(error)) from error
 
@@ -212,7 +212,7 @@ class Explorer(ipywidgets.VBox):
             lens = asked("rows", rows, B, row)[0], asked("columns", columns, S, column)[0]
         except (TypeError, ValueError) as error:
             raise traitlets.TraitError(str(error)) from error
-        self._become(self.state, self.trace, self.selected, self._of_view, lens)
+        self._become(self.state, self.trace, self.selected, self._view_traits, lens)
 
     def edit(self, entries: Mapping[str, float]) -> None:
         """Set entries of the state's tensors by key, such as `response_mask[0,2]`.
@@ -321,7 +321,7 @@ class Explorer(ipywidgets.VBox):
             ipywidgets.Widget.close(widget)
 
     @property
-    def _of_view(self) -> list[str]:
+    def _view_traits(self) -> list[str]:
         """The traits that say what is looked at."""
         return [name for name in ("selected", "rows", "columns") if self.has_trait(name)]
 
@@ -331,7 +331,7 @@ class Explorer(ipywidgets.VBox):
         if self._outline:
             (first_row, first_column), inside = self._first_shown, _inside(index, self._outline)
             lens = first_row + index[0] - inside[0], first_column + index[1] - inside[1]
-        self._become(self.state, self.trace, index, self._of_view, lens)
+        self._become(self.state, self.trace, index, self._view_traits, lens)
 
     @property
     def _first_shown(self) -> tuple[int, int]:
@@ -346,8 +346,8 @@ class Explorer(ipywidgets.VBox):
         selected: tuple[int, ...],
         lens: tuple[int, int],
     ) -> tuple:
-        """What of a state has room on the page, and all that the page shows: markup, description,
-        and values."""
+        """The part of a state that is shown (None: all of it), and all that the page shows of it,
+        complete: its markup, description and values."""
         width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
         drawing = self.draw(state, trace, width, lens)
         line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
