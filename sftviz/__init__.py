@@ -18,7 +18,7 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, PRESETS, WORKED_EXAMPLE
 from sftviz.files import load_inputs
 from sftviz.inputs import StepInputs
-from sftviz.inspection.findings import Finding
+from sftviz.inspection.checks.find import Finding
 from sftviz.inspection.inspection import Inspection, inspect_batch
 from sftviz.log_probs import compute_entropy, get_response_log_probs
 from sftviz.logits import LogitsInputs, LogitsTrace, trace_logits

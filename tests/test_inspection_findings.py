@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sftviz.inspection.batch import Hints, NormalBatch, Reading
-from sftviz.inspection.findings import CHECKLIST, CHECKS, Finding, Subject, find
+from sftviz.inspection.checks.find import CHECKLIST, CHECKS, Finding, Subject, find
 from sftviz.step import sft_microbatch_train_step
 
 PAD, EOS, V = 0, 2, 100

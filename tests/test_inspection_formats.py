@@ -29,7 +29,7 @@ from batch_writers import (
 )
 
 from sftviz.inspection.batch import Hints
-from sftviz.inspection.formats import read_batch
+from sftviz.inspection.formats.read import read_batch
 
 HUGGING_FACE = (
     "input_ids with labels of −100, not shifted, as Hugging Face, TRL and axolotl have them"

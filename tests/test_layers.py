@@ -46,7 +46,7 @@ def promised(name: str, verb: str) -> set[str]:
 def files(name: str) -> list[Path]:
     if name == "sftviz":
         return [path for path in PACKAGE.glob("*.py") if path.stem not in FACES]
-    return sorted((PACKAGE / name).glob("*.py"))
+    return sorted((PACKAGE / name).rglob("*.py"))
 
 
 LIBRARIES = {"torch", "numpy", "matplotlib", "ipywidgets", "anywidget", "traitlets", "wcwidth"}

@@ -12,8 +12,8 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of
 from sftviz.inspection import picture, report
 from sftviz.inspection.batch import Hints, NormalBatch
-from sftviz.inspection.findings import Finding, Subject, find
-from sftviz.inspection.formats import read_batch
+from sftviz.inspection.checks.find import Finding, Subject, find
+from sftviz.inspection.formats.read import read_batch
 from sftviz.label_log_probs import IGNORE_INDEX, label_log_probs
 from sftviz.rows import log_prob_rows
 from sftviz.rules import Scaling

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number, text_width, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
-from sftviz.inspection.findings import Finding
+from sftviz.inspection.checks.find import Finding
 from sftviz.token_texts import token_texts
 from sftviz.views.grid import MAX_ROWS, Columns, fit_columns, fit_range
 from sftviz.views.overview import Lens, asked, overview

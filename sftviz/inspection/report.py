@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sftviz.drawing import svg
 from sftviz.drawing.formatting import count_of, token_label
 from sftviz.drawing.theme import paint
-from sftviz.inspection.findings import Finding
+from sftviz.inspection.checks.find import Finding
 from sftviz.token_texts import token_texts
 from sftviz.validate import place
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from sftviz.inspection.entries import ROLE_OF, described, read_entries
+from sftviz.inspection.formats.entries import ROLE_OF, described, read_entries
 from sftviz.rows import mask_rows
 from sftviz.validate import FLOATS, brief, check_floating, check_ids, check_tensor, listed, place
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from sftviz.inspection.finding import MASK, Finding, find_places, find_rows
-from sftviz.inspection.subject import Subject
+from sftviz.inspection.checks.finding import MASK, Finding, find_places, find_rows
+from sftviz.inspection.checks.subject import Subject
 
 
 def border_counts(subject: Subject) -> Finding | None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from sftviz.inspection.finding import (
+from sftviz.inspection.checks.finding import (
     FINITE,
     LOG_PROBS,
     REQUIRES_GRAD,
@@ -10,7 +10,7 @@ from sftviz.inspection.finding import (
     find_places,
     places_of,
 )
-from sftviz.inspection.subject import Subject
+from sftviz.inspection.checks.subject import Subject
 from sftviz.validate import above_zero
 
 

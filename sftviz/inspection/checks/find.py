@@ -1,15 +1,10 @@
-"""What is looked for in a batch: one function per mistake, and the list of them.
-
-`finding.py` is what a check returns, `subject.py` what it knows. The checks are in `labels.py` (is it
-the next token?), `counting.py` (which tokens count?), `documents.py` (what is in a row?),
-`numbers.py` (the log-probs) and `scale.py` (what is divided by what?). A new one is a function there.
-"""
+"""What is looked for in a batch: the list of all checks."""
 
 from collections.abc import Callable
 
-from sftviz.inspection import counting, documents, labels, numbers, scale
-from sftviz.inspection.finding import CHECKLIST, Finding, Place, Severity
-from sftviz.inspection.subject import Subject
+from sftviz.inspection.checks import counting, documents, labels, numbers, scale
+from sftviz.inspection.checks.finding import CHECKLIST, Finding, Place, Severity
+from sftviz.inspection.checks.subject import Subject
 
 __all__ = ["CHECKLIST", "CHECKS", "Finding", "Place", "Severity", "Subject", "find"]
 

@@ -4,8 +4,8 @@ from math import log, sqrt
 
 import torch
 
-from sftviz.inspection.finding import LOSS, Finding, find_places
-from sftviz.inspection.subject import Subject
+from sftviz.inspection.checks.finding import LOSS, Finding, find_places
+from sftviz.inspection.checks.subject import Subject
 
 
 def format_is_a_guess(subject: Subject) -> Finding | None:

@@ -1,16 +1,11 @@
-"""Which format a batch has: recognised by names and numbers, and brought to one form.
+"""Which format a batch has: recognised by names and numbers, and brought to one form."""
 
-`entries.py` and `collect.py` find the tensors, `padding.py` what is padding and where documents
-end, `alignment.py` whether labels are shifted, `marks.py` what a mask means, and `normal.py` brings
-all of it to one form.
-"""
-
-from sftviz.inspection.alignment import Alignment, align
 from sftviz.inspection.batch import Hints, Reading
-from sftviz.inspection.collect import Columns, collect
-from sftviz.inspection.marks import Marks, read_mask
-from sftviz.inspection.normal import normal_form
-from sftviz.inspection.padding import divide
+from sftviz.inspection.formats.alignment import Alignment, align
+from sftviz.inspection.formats.collect import Columns, collect
+from sftviz.inspection.formats.marks import Marks, read_mask
+from sftviz.inspection.formats.normal import normal_form
+from sftviz.inspection.formats.padding import divide
 from sftviz.validate import listed
 
 NO_HINTS = Hints()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sftviz.inspection.batch import Hints
-from sftviz.inspection.collect import Columns
+from sftviz.inspection.formats.collect import Columns
 
 
 @dataclass(frozen=True, eq=False)

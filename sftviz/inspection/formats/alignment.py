@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sftviz.inspection.batch import Hints
-from sftviz.inspection.collect import Columns
-from sftviz.inspection.padding import Parts
+from sftviz.inspection.formats.collect import Columns
+from sftviz.inspection.formats.padding import Parts
 
 _WORDS = ("the input of the same column", "the input one column later", "that two columns later")
 

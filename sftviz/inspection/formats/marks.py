@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sftviz.inspection.alignment import Alignment
 from sftviz.inspection.batch import Hints
-from sftviz.inspection.collect import WEIGHTS, Columns
-from sftviz.inspection.padding import Parts
+from sftviz.inspection.formats.alignment import Alignment
+from sftviz.inspection.formats.collect import WEIGHTS, Columns
+from sftviz.inspection.formats.padding import Parts
 
 _ABOUT_TOKENS = ("completion_mask", "assistant_mask")  # by their names
 

@@ -4,8 +4,8 @@ from math import isclose
 
 from torch import Tensor
 
-from sftviz.inspection.finding import GRADIENTS, Finding, find_places
-from sftviz.inspection.subject import Subject
+from sftviz.inspection.checks.finding import GRADIENTS, Finding, find_places
+from sftviz.inspection.checks.subject import Subject
 from sftviz.rules import MISTAKEN_SCALINGS, Counts
 from sftviz.step import trace_step
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sftviz.inspection.alignment import Alignment
 from sftviz.inspection.batch import NormalBatch
-from sftviz.inspection.collect import Columns
-from sftviz.inspection.marks import Marks
-from sftviz.inspection.padding import Parts
+from sftviz.inspection.formats.alignment import Alignment
+from sftviz.inspection.formats.collect import Columns
+from sftviz.inspection.formats.marks import Marks
+from sftviz.inspection.formats.padding import Parts
 
 
 def normal_form(
