@@ -145,6 +145,8 @@ def test_given_places_have_a_sign():
         *([59], [], [7])
     ]
     assert "at row 3, token 8, and 1 more" in draw(node)
+    drawing = step_flow(trace_step(*batch(20, 188), 3), signs=[(17, 100), (2, 3)])
+    assert "grad[17,100]" in drawing.keys and "token 101, and 1 more" in drawing.text
 
 
 # The lens

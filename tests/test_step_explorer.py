@@ -848,6 +848,20 @@ def test_the_page_moves_the_lens_by_edits():
     assert columns(explorer)[0] == explorer.columns < narrow[0] and columns(explorer)[-1] == 187
 
 
+def test_page_down_reaches_every_token_whatever_the_width_of_its_numbers():
+    """The page adds what is shown now, and so much may be too wide at the next place."""
+    explorer = StepExplorer(
+        -(10.0 ** -(torch.arange(376) % 11)).reshape(2, 188), torch.ones(2, 188)
+    )
+    seen, before = set(columns(explorer)), -1
+    while explorer.columns > before:
+        before, values = explorer.columns, explorer.live.values
+        last = values["lens[all columns]"] - values["lens[columns]"]
+        change(explorer, {"lens[column]": min(last, before + values["lens[columns]"])})
+        seen |= {*columns(explorer)}
+    assert seen == set(range(188))
+
+
 def test_a_small_batch_has_no_lens(explorer):
     explorer.response_mask = [[0, 0, 0, 1], [0, 0, 0, 1]]
     assert (explorer.rows, explorer.columns) == (0, 0)

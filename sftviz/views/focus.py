@@ -1,5 +1,7 @@
 """What of a large batch is shown first: the tokens that count, and those that look wrong."""
 
+from collections.abc import Sequence
+from itertools import chain
 from math import inf
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 from sftviz.step import StepTrace
 from sftviz.validate import above_zero
 
-Place = tuple[int, ...]  # the index of a token, (row, token), or of an entry of its logits
+Place = tuple[int, ...]  # the index of a token: row, column
 
 
 def what_counts(trace: StepTrace) -> list[Place]:
@@ -34,9 +36,12 @@ def what_counts(trace: StepTrace) -> list[Place]:
     ]
 
 
-def lens_start(trace: StepTrace) -> Place:
-    """The row and the column that a lens begins with: one token before the first to see."""
-    row, column = next(iter(what_counts(trace)), (0, 0))
+def lens_start(trace: StepTrace, signs: Sequence[Place] = ()) -> Place:
+    """The row and the column that a lens begins with: one token before the first to see.
+
+    That is the first that has a sign; if none has, the first of `what_counts`.
+    """
+    row, column = next(chain(signs, what_counts(trace)), (0, 0))
     return row, max(0, column - 1)
 
 

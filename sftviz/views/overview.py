@@ -202,8 +202,8 @@ def _levels(mask: Tensor, log_probs: Tensor | None, signs: Sequence[Place]) -> t
     if not places:
         return levels, ""
     more = int((levels == SIGN).sum()) - 1
-    log_prob = "" if log_probs is None else f"{number(log_probs[*places[0][:2]].item())} at "
-    return levels, f"! {log_prob}{place(*places[0][:2])}" + (f", and {more} more" if more else "")
+    log_prob = "" if log_probs is None else f"{number(log_probs[places[0]].item())} at "
+    return levels, f"! {log_prob}{place(*places[0])}" + (f", and {more} more" if more else "")
 
 
 def _highest(levels: Tensor, rows: int, tokens: int) -> list[list[int]]:

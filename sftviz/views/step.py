@@ -70,8 +70,8 @@ def step_flow(
         tokens: B rows of S strings, shown above the log-probs.
         width: in cells, 48 or more.
         columns: where the lens is: its first column, counted from 0, or all of its columns as a
-            range or a slice. None: it begins before the first token that looks wrong or, if none
-            does, before the first response token.
+            range or a slice. None: it begins before the first of `signs`; without them, before the
+            first token that looks wrong or, if none does, before the first response token.
         rows: likewise, if there are more than 8 rows.
         signs: tokens that have a sign in the overview, (row, token), besides those that look wrong.
 
@@ -86,7 +86,7 @@ def step_flow(
     """
     check_width(width)
     inner = width - FRAME
-    token_grids = _fit(trace, tokens, inner, columns, rows)
+    token_grids = _fit(trace, tokens, inner, columns, rows, signs)
     stages = explain_step(trace)
     sums = [_sum_terms(stage) for stage in stages]
     natural = max(token_grids.width, *map(_natural_width, stages, sums))
@@ -306,11 +306,13 @@ def _fit(
     width: int,
     wanted_columns: int | range | slice | None,
     wanted_rows: int | range | slice | None,
+    signs: Sequence[Place],
 ) -> _TokenGrids:
     """Choose the rows and columns of a trace that a width in cells has room for."""
     B, S = trace.policy_log_probs.shape
     check_tokens(tokens, (B, S))
-    row, column = (0, 0) if None not in (wanted_rows, wanted_columns) else lens_start(trace)
+    is_given = None not in (wanted_rows, wanted_columns)
+    row, column = (0, 0) if is_given else lens_start(trace, signs)
     first_row, most_rows = asked("rows", wanted_rows, B, row)
     first_column, most_columns = asked("columns", wanted_columns, S, column)
     rows = fit_range(B, min(most_rows, MAX_ROWS), first_row)
