@@ -171,6 +171,7 @@ def test_redacted_nothing_of_the_text_is_left(tmp_path):
     batch = {"input_ids": HEALTHY["input_ids"] + 7000, "labels": HEALTHY["labels"]}
     batch["labels"] = batch["labels"].where(batch["labels"] < 0, batch["labels"] + 7000)
     batch["labels"][0, 9] = 7005  # not the next token
+    mask = batch["labels"] != -100
     inspection = inspect_batch(
         batch, {i + 7000: text for i, text in enumerate(secret)}, redact=True
     )
@@ -180,6 +181,10 @@ def test_redacted_nothing_of_the_text_is_left(tmp_path):
     said = [str(inspection), repr(inspection.findings), inspection.drawing.alt]
     said.append(json.dumps(inspection.as_dict()))
     said.append(inspection.save(tmp_path / "report.html").read_text("utf-8"))
+    # Here the id of padding is ignored, so it is in the evidence.
+    by_id = {"input_ids": batch["input_ids"], "labels": batch["labels"].where(mask, 7000)}
+    assert "7000" in str(inspect_batch(by_id))
+    said.append(json.dumps(inspect_batch(by_id, redact=True).as_dict()))
     assert not any("secret" in text or re.search(r"\b7\d\d\d\b", text) for text in said)
 
 

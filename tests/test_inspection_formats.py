@@ -40,7 +40,7 @@ STEP = "policy_log_probs and response_mask, as the step has them"
 FORMATS = {  # what each writer's batches are taken for, and where labels agree with ids
     "hugging_face": (HUGGING_FACE, 0),
     "hugging_face_left": (HUGGING_FACE, 0),
-    "pad_id_ignored": (HUGGING_FACE.replace("−100", "0"), 0),
+    "pad_id_ignored": (HUGGING_FACE.replace("−100", "a token id"), 0),
     "trl_before_collation": (
         "input_ids and completion_mask and assistant_masks about the token itself, "
         "as TRL before collation has them",

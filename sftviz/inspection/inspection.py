@@ -13,6 +13,7 @@ from sftviz.drawing.formatting import count_of
 from sftviz.inspection import picture, report
 from sftviz.inspection.batch import Hints, NormalBatch
 from sftviz.inspection.checks.find import Finding, Subject, find
+from sftviz.inspection.checks.finding import MOST_PLACES
 from sftviz.inspection.formats.read import read_batch
 from sftviz.label_log_probs import IGNORE_INDEX, label_log_probs
 from sftviz.rows import log_prob_rows
@@ -282,5 +283,6 @@ def _redacted(finding: Finding) -> Finding:
     message = "This is about the whole batch."
     if finding.places:
         count = count_of(len(finding.places), "place")
-        message = f"{count}, the first: {place(*finding.places[0])}."
+        more = " or more" if len(finding.places) == MOST_PLACES else ""
+        message = f"{count}{more}, the first: {place(*finding.places[0])}."
     return replace(finding, message=message)

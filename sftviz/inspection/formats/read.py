@@ -59,8 +59,9 @@ def _phrase(columns: Columns, alignment: Alignment, marks: Marks) -> str:
     names = columns.names
     main = [names[role] for role in ("log_probs", "ids", "labels") if role in names]
     words = " with ".join(main)
-    if alignment.ignore_index is not None:
-        words += f" of {alignment.ignore_index}".replace("-", "−")
+    if alignment.ignore_index is not None:  # a token id is content of the batch: it is not named
+        ignored = f"of {alignment.ignore_index}" if alignment.ignore_index < 0 else "of a token id"
+        words += f" {ignored}".replace("-", "−")
     if "labels" in names:
         words += ", shifted," if alignment.is_shifted else ", not shifted,"
     if "mask" in names:
