@@ -336,7 +336,8 @@ def test_any_ignore_index_is_found(ignore):
         batch = hugging_face(given)
         labels = batch["labels"].where(batch["labels"] >= 0, ignore)
         reading = read_batch(batch | {"labels": labels})
-        assert f"labels of {ignore},".replace("-", "−") in reading.format
+        named = str(ignore).replace("-", "−") if ignore < 0 else "a token id"
+        assert f"labels of {named}," in reading.format
         expected = counted(given)
         assert torch.equal(triples(reading.batch).T, expected[expected[:, 1] != ignore])
         assert set(reading.batch.labels[reading.batch.weights == 0].tolist()) == {-100}
