@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sftviz.inspection.checks.finding import MASK, Finding, find_places, find_rows
+from sftviz.inspection.checks.finding import MASK, Finding, find_places
 from sftviz.inspection.checks.subject import Subject, after, before
 
 
@@ -24,7 +24,7 @@ def nothing_counts(subject: Subject) -> Finding | None:
 def row_counts_nothing(subject: Subject) -> Finding | None:
     if not subject.rows_that_count.any():
         return None
-    return find_rows(
+    return find_places(
         ~subject.rows_that_count,
         "a row counts nothing",
         "warning",

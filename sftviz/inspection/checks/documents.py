@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sftviz.inspection.checks.finding import MASK, Finding, find_places, find_rows
+from sftviz.inspection.checks.finding import MASK, Finding, find_places
 from sftviz.inspection.checks.subject import Subject
 
 
@@ -53,7 +53,7 @@ def left_padding_seen(subject: Subject) -> Finding | None:
         on_left |= (tokens[:, :2] == pad_id).all(1) & (tokens != pad_id).any(1)
     if seen is not None:
         on_left &= seen[:, 0]
-    return find_rows(
+    return find_places(
         on_left,
         "left padding without an attention mask",
         "error",
@@ -106,7 +106,7 @@ def duplicate_rows(subject: Subject) -> Finding | None:
     rows = torch.cat([tokens, predicted[:, -1:]], dim=1)  # (B, S + 1)
     _, which = torch.unique(rows, dim=0, return_inverse=True)  # (B,)
     same = torch.tril(which[:, None] == which, diagonal=-1).any(1)  # as an earlier row
-    return find_rows(
+    return find_places(
         same & subject.rows_that_count,
         "duplicate rows",
         "warning",

@@ -50,47 +50,26 @@ def find_places(
     remedy: str,
     checklist: str = "",
 ) -> Finding | None:
-    """The finding that is made at each place where `found`, (B, S) bool, is true, if there is one.
+    """The finding that is made wherever `found` is true, if it is anywhere.
 
-    `what` is said of one place and of several: ("padding token counts", "padding tokens count").
+    `found` is (B, S) bool; or (B,) of whole rows, whose place is their first column. `what` is said
+    of one place and of several: ("padding token counts", "padding tokens count").
 
     >>> import torch
-    >>> find_places(torch.tensor([[False, True]]), "padding counts", "error",
-    ...             ("padding token counts", "padding tokens count"), "why", "remedy").message
-    '1 padding token counts (row 1, token 2): why.'
+    >>> words = ("is", "are"), "why", "remedy"
+    >>> find_places(torch.tensor([[False, True]]), "name", "note", *words).message
+    '1 is (row 1, token 2): why.'
+    >>> find_places(torch.tensor([False, True, True]), "name", "note", *words).message
+    '2 are (the first: row 2): why.'
     """
     if not found.any():
         return None
-    places = places_of(found)
-    where = nameplaces_of(int(found.sum()), what, place(*places[0]))
+    is_row = found.ndim == 1
+    places = places_of(found[:, None] if is_row else found)
+    first = f"row {places[0][0] + 1}" if is_row else place(*places[0])
+    count, (one, several) = int(found.sum()), what
+    where = f"1 {one} ({first})" if count == 1 else f"{count} {several} (the first: {first})"
     return Finding(name, severity, f"{where}: {why}.", remedy, places, checklist)
-
-
-def find_rows(
-    found: Tensor,
-    name: str,
-    severity: Severity,
-    what: tuple[str, str],
-    why: str,
-    remedy: str,
-    checklist: str = "",
-) -> Finding | None:
-    """The same about whole rows: `found` is (B,) bool. A row's place is its first column."""
-    if not found.any():
-        return None
-    places = places_of(found[:, None])
-    where = nameplaces_of(int(found.sum()), what, f"row {places[0][0] + 1}")
-    return Finding(name, severity, f"{where}: {why}.", remedy, places, checklist)
-
-
-def nameplaces_of(count: int, what: tuple[str, str], first: str) -> str:
-    """How many there are, and where the first one is.
-
-    >>> nameplaces_of(3, ("hole", "holes"), "row 1, token 2")
-    '3 holes (the first: row 1, token 2)'
-    """
-    one, several = what
-    return f"1 {one} ({first})" if count == 1 else f"{count} {several} (the first: {first})"
 
 
 def places_of(found: Tensor) -> tuple[Place, ...]:
