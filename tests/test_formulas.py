@@ -25,7 +25,8 @@ from sftviz.rules import ALL_SCALINGS, Scaling
 from sftviz.views.accumulation import accumulation_flow, scaling_table
 from sftviz.views.logits import logits_flow
 
-NUMBER = r"\d+(?:\.\d+)?(?:e−?\d+)?|nan|inf"
+# Possessive: a number is not tried again in parts, of which there are 2^18 in one of 19 digits.
+NUMBER = r"\d++(?:\.\d++)?+(?:e−?\d++)?+|nan|inf"
 # A formula with numbers only: `−(−2.8) ÷ 2`, `(0 + 0) ÷ 1`, `−1 ÷ (2² · 1)`.
 FORMULA = rf"[−(]*(?:{NUMBER})(?:[−+÷·²() ]|{NUMBER})*?"
 # In a ledger the sign is before the formula, and the value at the end of the line; else between.
