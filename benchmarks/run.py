@@ -17,9 +17,16 @@ from time import perf_counter
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from sftviz import WORKED_EXAMPLE, sft_microbatch_train_step, step_flow, trace_step
+from sftviz import (
+    WORKED_EXAMPLE,
+    inspect_batch,
+    sft_microbatch_train_step,
+    step_flow,
+    trace_step,
+)
 from sftviz.drawing import mpl
 from sftviz.drawing.drawing import Drawing
+from sftviz.label_log_probs import label_log_probs
 
 RESULTS = Path(__file__).with_name("results.md")
 WARM_UP = 0.2  # s: the first times are not like the others
@@ -145,6 +152,23 @@ def large_over_small() -> Line:
     )
 
 
+def inspection_over_model() -> Line:
+    ids = torch.arange(8 * 1024).view(8, 1024) % 1000
+    labels = ids.where(torch.arange(1024) > 300, -100)
+    logits = torch.randn(8, 1024, 1000, requires_grad=True)
+    log_probs = label_log_probs(logits, ids.roll(-1, 1)).detach().requires_grad_()
+    given = {"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)}
+    if findings := inspect_batch(given, log_probs=log_probs, vocab_size=1000).findings:
+        raise RuntimeError(f"the batch should be a healthy one: {findings}")
+    return compare(
+        "inspecting 8 × 1024 tokens · their log-probs from 1,000 logits each, and backward",
+        0.1,
+        lambda: inspect_batch(given, log_probs=log_probs, vocab_size=1000),
+        lambda: label_log_probs(logits, ids).sum().backward(),
+        rounds=15,
+    )
+
+
 def import_over_torch(rounds: int = 9) -> Line:
     def import_time(name: str) -> float:
         code = (
@@ -165,7 +189,8 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = (
         *(step_over_bare(2, 4), step_over_bare(8, 4096)),
-        *(picture_over_matplotlib(), large_over_small(), import_over_torch()),
+        *(picture_over_matplotlib(), large_over_small(), inspection_over_model()),
+        import_over_torch(),
     )
     table = "\n".join(
         (

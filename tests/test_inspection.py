@@ -1,16 +1,20 @@
 """Somebody's own batch: read, judged, drawn, and written as a report."""
 
 import json
+import os
+import random
 import re
 from html.parser import HTMLParser
 
 import pytest
 import torch
+from batch_writers import EOS, PAD, VOCABULARY, WRITERS, conversations, counted
 
 from sftviz import Finding, Inspection, inspect_batch
 from sftviz.__main__ import main
 from sftviz.inspection.examples import HEALTHY, PUZZLES, TOKENS
 
+BATCHES = int(os.environ.get("BATCHES", "100"))  # of each format; the weekly run has 1000
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 1}
 LEFT_OUT = 160  # columns of prompt
 WRONG = {
@@ -284,3 +288,16 @@ def test_the_command_says_in_one_line_what_cant_be_read(tmp_path, capsys, conten
 def test_a_finding_can_be_made_and_compared():
     finding = Finding("x", "note", "message", "remedy", ((0, 1),))
     assert finding == Finding("x", "note", "message", "remedy", ((0, 1),))
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_healthy_batch_of_any_format_has_no_finding(writer):
+    for seed in range(BATCHES):
+        given = conversations(random.Random(seed))
+        special = {"pad_token_id": PAD, "eos_token_id": EOS, "vocab_size": VOCABULARY}
+        inspection = inspect_batch(
+            WRITERS[writer](given), needs_grad=False, **(special if seed % 2 else {})
+        )
+        found = [finding for finding in inspection.findings if finding.severity != "note"]
+        assert found == [], seed
+        assert writer == "token_batch" or inspection.num_tokens == len(counted(given))
