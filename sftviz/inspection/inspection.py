@@ -1,7 +1,7 @@
 """`inspect_batch`: what a batch was taken for, what is wrong with it, and how it looks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,71 +15,16 @@ from sftviz.inspection.batch import Hints, NormalBatch
 from sftviz.inspection.checks.find import Finding, Subject, find
 from sftviz.inspection.checks.finding import MOST_PLACES
 from sftviz.inspection.formats.read import read_batch
+from sftviz.inspection.judgement import Judgement
 from sftviz.label_log_probs import IGNORE_INDEX, label_log_probs
 from sftviz.rows import log_prob_rows
-from sftviz.rules import Scaling
-from sftviz.shares import GradientShares, gradient_shares
 from sftviz.token_texts import special_ids
 from sftviz.validate import check_constant, check_count, check_floating, place
-from sftviz.views.focus import starts
 from sftviz.views.parts import WIDTH
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Inspection:
-    """A batch that was inspected: a value that prints and shows itself.
-
-    In column c of a row, a model reads `tokens[row, c]` and has to predict `labels[row, c]`, and
-    `response_mask[row, c]` says whether that counts. If the labels of the batch are not shifted,
-    this is one column less than its tensors have.
-    """
-
-    format: str  # what the batch was taken for
-    evidence: tuple[str, ...]  # why
-    batch: NormalBatch
-    findings: tuple[Finding, ...]  # the errors first
-    log_probs: Tensor | None = None  # (B, S)
-    gradient_accumulation_steps: int | None = None
-    normalize_constant: float = 1.0
-    window: tuple[Tensor, ...] = ()  # the weights of each microbatch, (B, S)
-    tokenizer: object = None
-    is_redacted: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no error. There may be warnings."""
-        return not any(finding.severity == "error" for finding in self.findings)
-
-    @property
-    def tokens(self) -> Tensor | None:
-        """(B, S) int64, the token ids that are read; None if the batch has none."""
-        return self.batch.tokens
-
-    @property
-    def labels(self) -> Tensor | None:
-        """(B, S) int64, the token ids that are predicted; −100 where there is no label."""
-        return self.batch.labels
-
-    @property
-    def response_mask(self) -> Tensor:
-        """(B, S) bool, whether the label counts, with whatever weight."""
-        return self.batch.response_mask
-
-    @property
-    def num_tokens(self) -> int:
-        """The number of tokens that count."""
-        return self.batch.num_tokens
-
-    @cached_property
-    def begin(self) -> tuple[int, int]:
-        """The row and the column that are shown first: at the first finding that has a place, or
-        where the first token counts."""
-        places = [place for finding in self.findings for place in finding.places]
-        return next(iter([*places, *starts(self.response_mask)]), (0, 0))
-
-    def shares(self, scaling: Scaling | str = "G²") -> GradientShares:
-        """The share of each token of the window in the gradient, under a rule."""
-        return gradient_shares(self.window or (self.batch.weights,), scaling)
+class Inspection(Judgement):
+    """A batch that was inspected: a value that prints and shows itself. See `Judgement`."""
 
     @cached_property
     def drawing(self) -> Drawing:
@@ -104,17 +49,6 @@ class Inspection:
             TypeError, ValueError: there is no such column or row, or the width is too small.
         """
         return picture.draw(self, width, columns, rows)
-
-    def as_dict(self) -> dict[str, object]:
-        """What was found as plain data, for JSON."""
-        return {
-            "format": self.format,
-            "evidence": list(self.evidence),
-            "shape": list(self.batch.weights.shape),
-            "num_tokens": self.num_tokens,
-            "ok": self.ok,
-            "findings": [asdict(finding) for finding in self.findings],
-        }
 
     def save(self, path: str | Path) -> Path:
         """Write a report as one `.html` file that needs no network, or the picture as `.svg`,
@@ -222,7 +156,7 @@ def inspect_batch(
     if redact:
         mask = NormalBatch(reading.batch.response_mask.double())
         hidden = tuple(map(_redacted, findings))
-        return Inspection(reading.format, (), mask, hidden, **known, is_redacted=True)
+        return Inspection(reading.format, (), mask, hidden, **known)
     known |= {"log_probs": None if aligned is None else aligned.detach(), "tokenizer": tokenizer}
     return Inspection(reading.format, reading.evidence, reading.batch, findings, **known)
 

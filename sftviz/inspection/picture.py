@@ -3,20 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number, text_width, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.inspection.checks.find import Finding
+from sftviz.inspection.judgement import Judgement
 from sftviz.token_texts import token_texts
 from sftviz.views.grid import MAX_ROWS, Columns, fit_columns, fit_range
 from sftviz.views.overview import Lens, asked, overview
 from sftviz.views.parts import FRAME, check_width
 from sftviz.views.shares import shares_table
-
-if TYPE_CHECKING:
-    from sftviz.inspection.inspection import Inspection
 
 _SIGNS = {"error": ("✗", "scaled_loss"), "warning": ("!", "loss"), "note": ("i", "muted")}
 _NAMES = 8  # cells, for the names of the lines of a row
@@ -32,44 +29,44 @@ _SHOWN = {  # the lines of a row: which tensor each shows, and its tone where a 
 Part = int | range | slice | None  # of the rows or columns: the first of the table, or all
 
 
-def draw(inspection: "Inspection", width: int, columns: Part = None, rows: Part = None) -> Drawing:
+def draw(judgement: Judgement, width: int, columns: Part = None, rows: Part = None) -> Drawing:
     """Cards below each other: the findings, the batch, and the shares of a window. See
     `Inspection.draw`.
     """
     check_width(width)
     inner = width - FRAME
     cards = [
-        Card(Align(_findings(inspection, inner), inner)),
-        _batch(inspection, inner, columns, rows),
+        Card(Align(_findings(judgement, inner), inner)),
+        _batch(judgement, inner, columns, rows),
     ]
-    if len(inspection.window) > 1:
-        cards.append(shares_table(inspection.window, width=width).scene)
-    return Drawing(Column(tuple(cards)), describe(inspection))
+    if len(judgement.window) > 1:
+        cards.append(shares_table(judgement.window, width=width).scene)
+    return Drawing(Column(tuple(cards)), describe(judgement))
 
 
-def describe(inspection: "Inspection") -> str:
+def describe(judgement: Judgement) -> str:
     """The inspection in a few sentences."""
-    B, S = inspection.batch.weights.shape
-    count = inspection.num_tokens
-    found = "; ".join(f"{each.severity}: {each.name}" for each in inspection.findings)
+    B, S = judgement.batch.weights.shape
+    count = judgement.num_tokens
+    found = "; ".join(f"{each.severity}: {each.name}" for each in judgement.findings)
     return (
         f"A batch of {count_of(B, 'row')} and {count_of(S, 'column')}, taken for "
-        f"{inspection.format}. {count} of {count_of(B * S, 'token')} "
+        f"{judgement.format}. {count} of {count_of(B * S, 'token')} "
         f"{'counts' if count == 1 else 'count'}. {found or 'Nothing wrong was found'}."
     )
 
 
-def _findings(inspection: "Inspection", width: int) -> Node:
+def _findings(judgement: Judgement, width: int) -> Node:
     lines: list[Node] = [
         Text("Taken for", "title"),
-        *_wrapped(inspection.format, width),
-        *(line for each in inspection.evidence for line in _wrapped(each, width, "muted")),
+        *_wrapped(judgement.format, width),
+        *(line for each in judgement.evidence for line in _wrapped(each, width, "muted")),
         Text(""),
         Text("Findings", "title"),
     ]
-    if not inspection.findings:
+    if not judgement.findings:
         lines.append(Text("Nothing wrong was found.", "response"))
-    for at, finding in enumerate(inspection.findings, start=1):
+    for at, finding in enumerate(judgement.findings, start=1):
         lines += _finding(at, finding, width)
     return Column(tuple(lines))
 
@@ -81,19 +78,19 @@ def _finding(at: int, finding: Finding, width: int) -> Iterator[Node]:
         yield from (Row((Text(" " * 5), line)) for line in _wrapped(text, width - 5, shade))
 
 
-def _batch(inspection: "Inspection", width: int, columns: Part, rows: Part) -> Node:
+def _batch(judgement: Judgement, width: int, columns: Part, rows: Part) -> Node:
     """The whole batch, and its tokens under the lens."""
-    batch, log_probs = inspection.batch, inspection.log_probs
+    batch, log_probs = judgement.batch, judgement.log_probs
     B, S = batch.weights.shape
-    flagged = [each for finding in inspection.findings for each in finding.places]
-    row, column = inspection.begin
+    flagged = [each for finding in judgement.findings for each in finding.places]
+    row, column = judgement.begin
     first_row, most_rows = asked("rows", rows, B, row)
     first, most = asked("columns", columns, S, max(0, column - 1))  # with its neighbour
     shown_rows = fit_range(B, min(MAX_ROWS, most_rows), first_row)
     texts: dict[str, dict[int, dict[int, str]]] = {}
 
     def write(candidates: Sequence[int]) -> Iterator[int]:
-        for name, written in _texts(inspection, shown_rows, candidates).items():
+        for name, written in _texts(judgement, shown_rows, candidates).items():
             texts[name] = {
                 row: dict(zip(candidates, line, strict=True))
                 for row, line in zip(shown_rows, written, strict=True)
@@ -101,28 +98,26 @@ def _batch(inspection: "Inspection", width: int, columns: Part, rows: Part) -> N
             yield max(text_width(text) for line in written for text in line)
 
     fitted = fit_columns(S, width - _NAMES - 1, write, 3, first, most)
-    table = _Table(inspection, fitted, texts)
+    table = _Table(judgement, fitted, texts)
     lines: list[Node] = [Text("The batch", "title")]
     if len(shown_rows) < B or len(fitted.shown) < S:
         lens = Lens(shown_rows.start, len(shown_rows), fitted.shown.start, len(fitted.shown))
-        lines += [overview(inspection.response_mask, log_probs, width, lens, flagged), Text("")]
+        lines += [overview(judgement.response_mask, log_probs, width, lens, flagged), Text("")]
     lines += [Row((Text(" " * _NAMES), numbers), gap=1) for numbers in fitted.numbers()]
     lines += [line for row in shown_rows for line in table.row(row)]
     return Card(Align(Column(tuple(lines)), width))
 
 
-def _texts(
-    inspection: "Inspection", rows: range, columns: Sequence[int]
-) -> dict[str, list[list[str]]]:
+def _texts(judgement: Judgement, rows: range, columns: Sequence[int]) -> dict[str, list[list[str]]]:
     """What the batch has to show in some rows and columns, by the name of the line."""
-    batch = inspection.batch
+    batch = judgement.batch
     ids = {"reads": batch.tokens, "predicts": batch.known_labels}
-    numbers = {"counts": batch.weights, "log-prob": inspection.log_probs}
+    numbers = {"counts": batch.weights, "log-prob": judgement.log_probs}
     part = slice(rows.start, rows.stop), slice(columns[0], columns[-1] + 1)
     words = {
         name: [
             [token_label(text, _TOKEN) for text in line]
-            for line in token_texts(inspection.tokenizer, values[part])
+            for line in token_texts(judgement.tokenizer, values[part])
         ]
         for name, values in ids.items()
         if values is not None
@@ -138,13 +133,13 @@ def _texts(
 class _Table:
     """The tokens of a batch in some columns: a few lines for each row."""
 
-    inspection: "Inspection"
+    judgement: Judgement
     columns: Columns
     texts: Mapping[str, Mapping[int, Mapping[int, str]]]  # of each line, by row, by column
 
     def row(self, row: int) -> Iterator[Node]:
         """A heading, a line for each thing that is known, and the numbers of the findings."""
-        counts = self.inspection.response_mask[row].tolist()
+        counts = self.judgement.response_mask[row].tolist()
         count = f"{sum(counts)} of {len(counts)} count"
         yield Row((Text(f"row {row + 1}", "title"), Text(count, "muted")), gap=2)
         for name in self.texts:
@@ -172,7 +167,7 @@ class _Table:
 
     def findings(self, at: tuple[int, int]) -> str:
         """The numbers of the findings about a token."""
-        found = enumerate(self.inspection.findings, start=1)
+        found = enumerate(self.judgement.findings, start=1)
         return ",".join(str(index) for index, finding in found if at in finding.places)
 
 

@@ -8,39 +8,38 @@ from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from sftviz.drawing import svg
 from sftviz.drawing.formatting import count_of, token_label
 from sftviz.drawing.theme import paint
+from sftviz.inspection import picture
 from sftviz.inspection.checks.find import Finding
+from sftviz.inspection.judgement import Judgement
 from sftviz.token_texts import token_texts
 from sftviz.validate import place
-
-if TYPE_CHECKING:
-    from sftviz.inspection.inspection import Inspection
+from sftviz.views.parts import WIDTH
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _PLACES = 20  # of a finding
 _LONGEST = 40  # cells, of one token
 
 
-def write(inspection: "Inspection") -> str:
+def write(judgement: Judgement) -> str:
     """The page."""
-    B, S = inspection.batch.weights.shape
-    drawing = inspection.drawing
-    counts = f"{inspection.num_tokens} of {count_of(B * S, 'token')} count"
-    evidence = "".join(f"<li>{escape(sentence)}</li>" for sentence in inspection.evidence)
+    B, S = judgement.batch.weights.shape
+    drawing = picture.draw(judgement, WIDTH)
+    counts = f"{judgement.num_tokens} of {count_of(B * S, 'token')} count"
+    evidence = "".join(f"<li>{escape(sentence)}</li>" for sentence in judgement.evidence)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>Inspection of a batch</title><style>{_style()}</style></head><body><main>"
         f"<h1>Inspection of a batch</h1><p>{count_of(B, 'row')} × {count_of(S, 'column')}; "
-        f"{counts}. Taken for: {escape(inspection.format)}.</p><ul>{evidence}</ul>"
-        f"<h2>Findings</h2>{_findings(inspection.findings)}"
+        f"{counts}. Taken for: {escape(judgement.format)}.</p><ul>{evidence}</ul>"
+        f"<h2>Findings</h2>{_findings(judgement.findings)}"
         f'<h2>The batch</h2><div class="picture" role="img" aria-label="{escape(drawing.alt)}">'
-        f"{svg.draw(drawing.scene, 'page')}</div>{''.join(_tokens(inspection))}"
+        f"{svg.draw(drawing.scene, 'page')}</div>{''.join(_tokens(judgement))}"
         "</main></body></html>\n"
     )
 
@@ -65,14 +64,14 @@ def _places(finding: Finding) -> str:
     return f"<p>At {named}{f'; and {more} more' if more > 0 else ''}.</p>"
 
 
-def _tokens(inspection: "Inspection") -> Iterator[str]:
+def _tokens(judgement: Judgement) -> Iterator[str]:
     """Every label of the batch as text, those that count set off, those of a finding marked."""
-    labels = inspection.batch.known_labels
+    labels = judgement.batch.known_labels
     if labels is None:
         return
-    texts = token_texts(inspection.tokenizer, labels)
-    mask = inspection.response_mask.tolist()
-    marked = {each for finding in inspection.findings for each in finding.places}
+    texts = token_texts(judgement.tokenizer, labels)
+    mask = judgement.response_mask.tolist()
+    marked = {each for finding in judgement.findings for each in finding.places}
     yield (
         "<h2>Every token that is predicted</h2><p>Underlined: it counts. "
         "Grey: it is masked. <mark>Marked</mark>: a finding is about it.</p>"
