@@ -51,12 +51,9 @@ class Subject:
     def columns(self) -> Tensor:  # (S,)
         return torch.arange(self.mask.shape[1], device=self.mask.device)
 
-    @cached_property
-    def predicted(self) -> Tensor | None:  # (B, S) int64: the token that follows; −100: not known
-        follows, labels = self.batch.next_tokens, self.batch.labels
-        if follows is None or labels is None:
-            return labels if follows is None else follows
-        return torch.where(follows >= 0, follows, labels)
+    @property
+    def predicted(self) -> Tensor | None:  # (B, S) int64: the token to predict; −100: not known
+        return self.batch.known_labels
 
     @cached_property
     def is_end(self) -> Tensor | None:  # (B, S) bool: an end token is predicted
