@@ -247,8 +247,12 @@ def test_text_has_one_glyph_per_level_from_masked_to_sign():
 def test_bars_stand_on_one_line_and_are_as_high_as_their_level():
     parts = place_bars(STRIP, left=100, top=50, cell=(8, 21))
     (first, second) = parts.bars
-    assert first == [116, 56.5, 55.8, 132, 55, 148, 50.5, 164, 56.5]
-    assert second == [100, 63.5, 61.2, 132, 63.5, 148, 63.5]  # two of one height; a sign has none
+    assert first[:5] == [116, 56.5, 55.8, 131, 56.5]  # up, to the right, down, and a gap of 1 px
+    assert first[5:] == [132, 55, 147, 56.5, 148, 50.5, 163, 56.5, 164, 56.5]
+    assert second[:9] == [100, 63.5, 61.2, 115, 63.5, 116, 61.2, 131, 63.5]
+    assert set(second[10::2]) == {63.5}  # a sign has no height
+    (_, narrow) = place_bars(STRIP, left=100, top=50, cell=(1, 21)).bars
+    assert narrow == [100, 63.5, 61.2, 104, 63.5, 106, 63.5]  # no gap: two of one height are one
     assert parts.signs == [(140, 51.5, 63.5)] and parts.ground == (100, 50.5, 64, 13)
     heights = [place_bars(Strip(1, (bytes([level]),)), 0, 0, (8, 21)).bars for level in range(1, 9)]
     tops = [bars[0][2] for bars in heights]

@@ -7,6 +7,7 @@ from sftviz.drawing.scene import HIGHEST, SIGN, Strip
 
 Turns = list[float]  # corners of an outline that turns by 90° at each: x, y, then x and y in turns
 
+_APART = 4  # px: bars as wide as this have a gap of 1 px between them
 SIGN_HEIGHT = 12  # px, at least: it may reach into the rows beside its own
 
 
@@ -23,6 +24,7 @@ def place_bars(strip: Strip, left: float, top: float, cell: tuple[int, int]) -> 
     """The parts of a strip whose upper left corner and whose cells are given in px."""
     height = cell[1] / len(strip.rows)  # of a row, with the gap below it
     width = strip.width * cell[0] / max(map(len, strip.rows))  # of a bar
+    is_apart = width >= _APART
     gap = height / 7
     filled = height * sum(map(bool, strip.rows)) - gap
     ground = (left, round(top + gap / 2, 1), strip.width * cell[0], round(filled, 1))
@@ -35,8 +37,11 @@ def place_bars(strip: Strip, left: float, top: float, cell: tuple[int, int]) -> 
             xs = [round(left + at * width, 1) for at in range(run.start(), run.end() + 1)]
             parts.areas.append([xs[0], ys[0], ys[HIGHEST], xs[-1], ys[0]])
             turns = [xs[0], ys[0]]
-            for same in re.finditer(rb"(.)\1*", run[0], re.DOTALL):
-                turns += (ys[same[0][0]], xs[same.end()])
+            for same in re.finditer(rb"." if is_apart else rb"(.)\1*", run[0], re.DOTALL):
+                end = xs[same.end()]
+                turns += (
+                    (ys[same[0][0]], end - 1, ys[0], end) if is_apart else (ys[same[0][0]], end)
+                )
             parts.bars.append([*turns, ys[0]])
         for sign in re.finditer(bytes([SIGN]), levels):
             middle = round(left + (sign.start() + 0.5) * width, 1)
