@@ -166,6 +166,17 @@ def test_what_does_not_fit_gets_a_sentence(given, said):
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize(("name", "said"), [("a.md", "'.md'"), ("a", "a file without ending")])
+def test_a_report_with_another_ending_is_refused(tmp_path, name, said):
+    with pytest.raises(ValueError) as caught:
+        inspect_batch(HEALTHY).save(tmp_path / name)
+    assert str(caught.value) == (
+        f"an inspection can't be saved as {said}: "
+        "give a path that ends in .html, .svg, .png, .pdf or .txt."
+    )
+    assert not (tmp_path / name).exists()
+
+
 def test_redacted_nothing_of_the_text_is_left(tmp_path):
     secret = ["<pad>", "<end>", *(f"secret{i}" for i in range(2, len(TOKENS)))]
     batch = {"input_ids": HEALTHY["input_ids"] + 7000, "labels": HEALTHY["labels"]}

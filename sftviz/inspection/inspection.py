@@ -123,10 +123,17 @@ class Inspection:
             ValueError: the ending is none of these.
         """
         path = Path(path)
-        if path.suffix.lower() != ".html":
-            return self.drawing.save(path)
-        path.write_text(report.write(self), encoding="utf-8")
-        return path
+        ending = path.suffix.lower()
+        if ending == ".html":
+            path.write_text(report.write(self), encoding="utf-8")
+            return path
+        if ending not in (".svg", ".png", ".pdf", ".txt"):
+            said = repr(ending) if ending else "a file without ending"
+            raise ValueError(
+                f"an inspection can't be saved as {said}: "
+                "give a path that ends in .html, .svg, .png, .pdf or .txt."
+            )
+        return self.drawing.save(path)
 
     def __repr__(self) -> str:
         return str(self.drawing)
