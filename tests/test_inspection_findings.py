@@ -1089,6 +1089,12 @@ def test_a_wrong_shift_is_said_with_where_labels_should_be(shift, usual, said, m
     assert find(subject)[0].message.startswith(f"Each label is the token {message}")
 
 
+def test_an_end_token_that_is_only_padding_does_not_show_that_a_row_is_cut_off():
+    ids = [[1, 11, 21, 98, EOS, EOS], [1, 12, 22, 23, 24, 98]]  # 98 ends the responses
+    batch = healthy(ids=ids, counts=CUT_COUNTS, seen=CUT_SEEN, pad_token_id=EOS)
+    assert "a response is cut off" not in [finding.name for finding in find(batch)]
+
+
 def test_errors_come_first():
     subject = healthy(counts=changed(COUNTS, (0, 9, 1), (1, 6, 0)), vocab_size=29)
     subject = replace(subject, gradient_accumulation_steps=3)
