@@ -194,6 +194,33 @@ def test_redacted_nothing_of_the_text_is_left(tmp_path):
     assert not any("secret" in text or re.search(r"\b7\d\d\d\b", text) for text in said)
 
 
+def test_redacted_an_ignored_id_and_weights_are_left_out():
+    ids = HEALTHY["input_ids"] + 7000
+    labels = ids.where(HEALTHY["labels"] >= 0, 7000)  # the padding id is ignored
+    weighted = {"inputs": ids, "targets": ids.roll(-1, 1), "weights": (labels != 7000) * 0.7123}
+    given = {"input_ids": ids, "labels": labels}
+    inspection = inspect_batch(given, pad_token_id=7000, window=[weighted], redact=True)
+    assert inspection.format.startswith("input_ids with labels of an id, not shifted")
+    assert not re.search(r"\b7\d\d\d\b", str(inspection))
+    (window,) = inspection.window
+    assert set(window.flatten().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "given", [{"secret": [1]}, {"input_ids": "secret"}, {"input_ids": [[1, 2], ["secret", 2]]}]
+)
+def test_redacted_an_error_quotes_nothing(given, tmp_path, capsys):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        inspect_batch(given, redact=True)
+    assert str(caught.value) == (
+        "the batch can't be read, and redact=True hides what is wrong in it: inspect it without "
+        "that where its content may be seen."
+    )
+    (path := tmp_path / "batch.json").write_text(json.dumps(given))
+    assert main(["inspect", str(path), "--redact"]) == 2
+    assert "secret" not in capsys.readouterr().err
+
+
 class Page(HTMLParser):
     """The tags of a page and all that they would load."""
 
