@@ -59,7 +59,8 @@ def left_padding_seen(subject: Subject) -> Finding | None:
         "error",
         ("row begins with padding that is seen", "rows begin with padding that is seen"),
         "each real token reads it, and the log-probs are those of another text",
-        "Give the model attention_mask = (input_ids != pad_token_id), or pad on the right.",
+        "Give the model the attention_mask that the tokenizer made, or pad on the right; if you "
+        "make it from ids, the padding id must not be the end token's too.",
     )
 
 
