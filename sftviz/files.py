@@ -49,9 +49,9 @@ def read_file(path: str | Path, names: Names = None) -> object:
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in FORMATS:
+        said = repr(ending) if ending else "a file without ending"
         raise ValueError(
-            f"a batch can't be read from {ending or 'a file without ending'!r}: "
-            "give a path that ends in .json, .pt or .npz."
+            f"a batch can't be read from {said}: give a path that ends in .json, .pt or .npz."
         )
     form = FORMATS[ending]
     data = _read(path, form.most_bytes)

@@ -80,7 +80,7 @@ def test_a_text_file_is_the_text_and_a_line_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("a.jpg", "'.jpg'"), ("a", "'a file without ending'"), ("a.svg.gz", "'.gz'")]
+    ("name", "said"), [("a.jpg", "'.jpg'"), ("a", "a file without ending"), ("a.svg.gz", "'.gz'")]
 )
 def test_another_ending_is_refused(name, said, tmp_path):
     with pytest.raises(ValueError) as refusal:

@@ -309,7 +309,7 @@ def test_what_does_not_fit_into_memory_is_a_sentence(tmp_path, monkeypatch):
         (
             "b",
             None,
-            "a batch can't be read from 'a file without ending': give a path that ends in ",
+            "a batch can't be read from a file without ending: give a path that ends in ",
         ),
         ("b.json", [1, 2], "b.json contains a list: give policy_log_probs, response_mask, "),
         (

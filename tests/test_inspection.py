@@ -170,6 +170,17 @@ def test_what_does_not_fit_gets_a_sentence(given, said):
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize(("name", "said"), [("a.md", "'.md'"), ("a", "a file without ending")])
+def test_a_report_with_another_ending_is_refused(tmp_path, name, said):
+    with pytest.raises(ValueError) as caught:
+        inspect_batch(HEALTHY).save(tmp_path / name)
+    assert str(caught.value) == (
+        f"an inspection can't be saved as {said}: "
+        "give a path that ends in .html, .svg, .png, .pdf or .txt."
+    )
+    assert not (tmp_path / name).exists()
+
+
 def test_redacted_nothing_of_the_text_is_left(tmp_path):
     secret = ["<pad>", "<end>", *(f"secret{i}" for i in range(2, len(TOKENS)))]
     batch = {"input_ids": HEALTHY["input_ids"] + 7000, "labels": HEALTHY["labels"]}
@@ -190,6 +201,33 @@ def test_redacted_nothing_of_the_text_is_left(tmp_path):
     assert "7000" in str(inspect_batch(by_id))
     said.append(json.dumps(inspect_batch(by_id, redact=True).as_dict()))
     assert not any("secret" in text or re.search(r"\b7\d\d\d\b", text) for text in said)
+
+
+def test_redacted_an_ignored_id_and_weights_are_left_out():
+    ids = HEALTHY["input_ids"] + 7000
+    labels = ids.where(HEALTHY["labels"] >= 0, 7000)  # the padding id is ignored
+    weighted = {"inputs": ids, "targets": ids.roll(-1, 1), "weights": (labels != 7000) * 0.7123}
+    given = {"input_ids": ids, "labels": labels}
+    inspection = inspect_batch(given, pad_token_id=7000, window=[weighted], redact=True)
+    assert inspection.format.startswith("input_ids with labels of a token id, not shifted")
+    assert not re.search(r"\b7\d\d\d\b", str(inspection))
+    (window,) = inspection.window
+    assert set(window.flatten().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "given", [{"secret": [1]}, {"input_ids": "secret"}, {"input_ids": [[1, 2], ["secret", 2]]}]
+)
+def test_redacted_an_error_quotes_nothing(given, tmp_path, capsys):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        inspect_batch(given, redact=True)
+    assert str(caught.value) == (
+        "the batch can't be read, and redact=True hides what is wrong in it: inspect it without "
+        "that where its content may be seen."
+    )
+    (path := tmp_path / "batch.json").write_text(json.dumps(given))
+    assert main(["inspect", str(path), "--redact"]) == 2
+    assert "secret" not in capsys.readouterr().err
 
 
 class Page(HTMLParser):

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
+from math import log
 
 import pytest
 import torch
@@ -367,7 +368,8 @@ EACH = {
             "error",
             "1 row begins with padding that is seen (row 1): each real token reads it, and the "
             "log-probs are those of another text.",
-            "Give the model attention_mask = (input_ids != pad_token_id), or pad on the right.",
+            "Give the model the attention_mask that the tokenizer made, or pad on the right; if "
+            "you make it from ids, the padding id must not be the end token's too.",
             ((0, 0),),
         ),
     ),
@@ -406,7 +408,8 @@ EACH = {
             "error",
             "2 log-probs are above 0 (the first: row 1, token 6), but a log-prob is at most 0: "
             "these look like logits, so take log_softmax.",
-            "Compute them from logits: log_softmax(logits, dim=-1).gather(-1, labels[..., None]).",
+            "Compute them from logits: "
+            "log_softmax(logits, dim=-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0].",
             ((0, 5), (1, 8)),
             "Log-probs are negative",
         ),
@@ -419,7 +422,8 @@ EACH = {
             "1 log-prob that counts is NaN (row 2, token 9): the loss is NaN, and after "
             "backward() every weight that it depends on is NaN too.",
             "Look for its cause in the forward pass (a row that sees no token, an overflow in "
-            "float16), and check log_probs[response_mask].isfinite().all() before backward().",
+            "float16), and check log_probs[response_mask.bool()].isfinite().all() before "
+            "backward().",
             ((1, 8),),
             "No NaN/Inf",
         ),
@@ -445,8 +449,8 @@ EACH = {
             "warning",
             "1 masked log-prob is NaN (row 2, token 1): the step selects and ignores it, but "
             "log_probs * mask is NaN, and backward() may bring NaN into the weights through it.",
-            "Select instead of multiplying: torch.where(response_mask, log_probs, 0); and look "
-            "for the cause in the forward pass.",
+            "Select instead of multiplying: torch.where(response_mask.bool(), log_probs, 0); and "
+            "look for the cause in the forward pass.",
             ((1, 0),),
             "No NaN/Inf",
         ),
@@ -458,7 +462,7 @@ EACH = {
             "note",
             "1 masked log-prob is infinite (row 2, token 1): the step selects and ignores it, but"
             " log_probs * mask is NaN there.",
-            "Select instead of multiplying: torch.where(response_mask, log_probs, 0).",
+            "Select instead of multiplying: torch.where(response_mask.bool(), log_probs, 0).",
             ((1, 0),),
             "No NaN/Inf",
         ),
@@ -1087,6 +1091,36 @@ def test_what_only_looks_like_a_mistake_is_not_found(name):
 def test_a_wrong_shift_is_said_with_where_labels_should_be(shift, usual, said, message):
     subject = read_as(healthy(shifted=said), shift=shift, usual_shift=usual)
     assert find(subject)[0].message.startswith(f"Each label is the token {message}")
+
+
+def test_an_end_token_that_is_only_padding_does_not_show_that_a_row_is_cut_off():
+    ids = [[1, 11, 21, 98, EOS, EOS], [1, 12, 22, 23, 24, 98]]  # 98 ends the responses
+    batch = healthy(ids=ids, counts=CUT_COUNTS, seen=CUT_SEEN, pad_token_id=EOS)
+    assert "a response is cut off" not in [finding.name for finding in find(batch)]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (
+            "log_softmax(logits, dim=-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]",
+            [[-log(5), -log(5)]],
+        ),
+        ("torch.where(response_mask.bool(), log_probs, 0)", [[0.0, -0.5]]),
+        ("log_probs[response_mask.bool()].isfinite().all()", True),
+    ],
+)
+def test_the_code_of_a_remedy_runs_with_ignored_labels_and_a_mask_of_integers(code, expected):
+    assert any(code in finding.remedy for _, *found in EACH.values() for finding in found)
+    values = {
+        "torch": torch,
+        "log_softmax": torch.log_softmax,
+        "logits": torch.zeros(1, 2, 5),
+        "labels": torch.tensor([[-100, 3]]),
+        "response_mask": torch.tensor([[0, 1]]),
+        "log_probs": torch.tensor([[torch.nan, -0.5]]),
+    }
+    assert torch.allclose(eval(code, values), torch.tensor(expected))
 
 
 def test_errors_come_first():

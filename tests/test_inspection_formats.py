@@ -302,6 +302,12 @@ def test_what_is_made_is_on_the_device_of_the_batch(hints):
         assert all(each is None or each.device.type == "cpu" for each in tensors), name
 
 
+def test_a_mask_that_requires_grad_is_read_without_a_warning():
+    mask = torch.tensor([[0.0, 0.5, 1.0]], requires_grad=True)
+    batch = read_batch({"input_ids": [[5, 6, 7]], "loss_mask": mask}).batch
+    assert batch.weights.tolist() == [[0.5, 1.0]] and not batch.weights.requires_grad
+
+
 def test_log_probs_keep_their_graph():
     log_probs = torch.full((2, 3), -0.5, requires_grad=True)
     reading = read_batch({"policy_log_probs": log_probs, "response_mask": torch.ones(2, 3)})
@@ -762,3 +768,16 @@ def test_random_nonsense_never_ends_inside(seed):
         for field in fields(reading.batch):
             value = getattr(reading.batch, field.name)
             assert value is None or value.shape == reading.batch.weights.shape, (field.name, batch)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_padding_that_counts_is_padding_if_its_id_ends_nothing(shifted):
+    ids, counts = torch.tensor([[1, 5, 7, 2, 0, 0], [1, 5, 6, 7, 8, 2]]), torch.zeros(2, 6)
+    counts[0, 3:5] = counts[1, 4:] = 1  # in row 1 one too late, so that a 0 counts
+    batch = {"input_ids": ids, "loss_mask": counts}
+    if shifted:
+        counts = counts[:, 1:]
+        batch = {"input_ids": ids[:, :-1], "labels": ids[:, 1:], "response_mask": counts}
+    for eos, expected in ((2, True), (0, False), (None, False)):
+        reading = read_batch(batch, Hints(pad_token_id=0, eos_token_id=eos))
+        assert bool(reading.batch.is_padding[0, 3]) == expected

@@ -58,8 +58,9 @@ class Drawing:
 
                 mpl.save(self.scene, path)
             case ending:
+                said = repr(ending) if ending else "a file without ending"
                 raise ValueError(
-                    f"a drawing can't be saved as {ending or 'a file without ending'!r}: "
+                    f"a drawing can't be saved as {said}: "
                     "give a path that ends in .svg, .png, .pdf or .txt."
                 )
         return path

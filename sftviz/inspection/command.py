@@ -37,7 +37,10 @@ def inspect(prog: str, words: list[str]) -> tuple[str, str, int]:
         "--tokenizer", type=file_path, metavar="DIR", help="a folder with a tokenizer.json"
     )
     parser.add_argument(
-        "--save", type=file_path, metavar="FILE", help="also write a .html, .svg, .png or .txt"
+        "--save",
+        type=file_path,
+        metavar="FILE",
+        help="also write a .html, .svg, .png, .pdf or .txt",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """`inspect_batch`: what a batch was taken for, what is wrong with it, and how it looks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -58,10 +59,17 @@ class Inspection(Judgement):
             ValueError: the ending is none of these.
         """
         path = Path(path)
-        if path.suffix.lower() != ".html":
-            return self.drawing.save(path)
-        path.write_text(report.write(self), encoding="utf-8")
-        return path
+        ending = path.suffix.lower()
+        if ending == ".html":
+            path.write_text(report.write(self), encoding="utf-8")
+            return path
+        if ending not in (".svg", ".png", ".pdf", ".txt"):
+            said = repr(ending) if ending else "a file without ending"
+            raise ValueError(
+                f"an inspection can't be saved as {said}: "
+                "give a path that ends in .html, .svg, .png, .pdf or .txt."
+            )
+        return self.drawing.save(path)
 
     def __repr__(self) -> str:
         return str(self.drawing)
@@ -145,16 +153,18 @@ def inspect_batch(
         eos_token_id=end if eos_token_id is None else eos_token_id,
         vocab_size=size if vocab_size is None else vocab_size,
     )
-    reading = read_batch(batch, hints)
-    if log_probs is None:
-        log_probs = reading.log_probs
-    aligned = _aligned(reading.batch, logits, log_probs)
-    weights = tuple(read_batch(each, hints).batch.weights for each in window)
+    with _no_quotes() if redact else nullcontext():
+        reading = read_batch(batch, hints)
+        if log_probs is None:
+            log_probs = reading.log_probs
+        aligned = _aligned(reading.batch, logits, log_probs)
+        weights = tuple(read_batch(each, hints).batch.weights for each in window)
     counts = tuple(int((each != 0).sum()) for each in weights)
     findings = find(Subject(reading, hints, aligned, G, c, counts, needs_grad))
     known = {"gradient_accumulation_steps": G, "normalize_constant": c, "window": weights}
     if redact:
         mask = NormalBatch(reading.batch.response_mask.double())
+        known["window"] = tuple((each != 0).double() for each in weights)
         hidden = tuple(map(_redacted, findings))
         return Inspection(reading.format, (), mask, hidden, **known)
     known |= {"log_probs": None if aligned is None else aligned.detach(), "tokenizer": tokenizer}
@@ -210,6 +220,18 @@ def _fit(name: str, values: Tensor, batch: NormalBatch, ndim: int) -> Tensor:
         )
     # At the last token nothing is predicted. A slice is not a leaf: the gradient would be lost.
     return values if shape[1] == S else values[:, :S]
+
+
+@contextmanager
+def _no_quotes() -> Iterator[None]:
+    """Errors quote names and values of a batch; here they do not."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            "the batch can't be read, and redact=True hides what is wrong in it: inspect it "
+            "without that where its content may be seen."
+        ) from None
 
 
 def _redacted(finding: Finding) -> Finding:

@@ -59,7 +59,8 @@ def left_padding_seen(subject: Subject) -> Finding | None:
         "error",
         ("row begins with padding that is seen", "rows begin with padding that is seen"),
         "each real token reads it, and the log-probs are those of another text",
-        "Give the model attention_mask = (input_ids != pad_token_id), or pad on the right.",
+        "Give the model the attention_mask that the tokenizer made, or pad on the right; if you "
+        "make it from ids, the padding id must not be the end token's too.",
     )
 
 
@@ -86,13 +87,13 @@ def cut_off(subject: Subject) -> Finding | None:
 
 
 def _ends(subject: Subject) -> Tensor | None:
-    """Where an end token is predicted, if the batch has one: a known id, or that in which at least
+    """Where an end token is predicted, if one counts: a known id, or that in which at least
     three rows end before they are full, and no such row in another."""
     predicted, is_end = subject.predicted, subject.is_end
     if predicted is None or subject.last_ids is None:
         return None
     if is_end is not None:
-        return is_end if is_end.any() else None
+        return is_end if subject.an_end_counts else None
     last_ids = subject.last_ids[subject.rows_that_end]
     if len(last_ids) < 3 or not (last_ids == last_ids[0]).all():
         return None

@@ -21,7 +21,8 @@ def log_probs_above_zero(subject: Subject) -> Finding | None:
         "log-probs above 0",
         "error",
         message,
-        "Compute them from logits: log_softmax(logits, dim=-1).gather(-1, labels[..., None]).",
+        "Compute them from logits: "
+        "log_softmax(logits, dim=-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0].",
         places_of(subject.log_probs.detach() > 0),
         checklist=LOG_PROBS,
     )
@@ -37,7 +38,7 @@ def nan_counts(subject: Subject) -> Finding | None:
         ("log-prob that counts is NaN", "log-probs that count are NaN"),
         "the loss is NaN, and after backward() every weight that it depends on is NaN too",
         "Look for its cause in the forward pass (a row that sees no token, an overflow in "
-        "float16), and check log_probs[response_mask].isfinite().all() before backward().",
+        "float16), and check log_probs[response_mask.bool()].isfinite().all() before backward().",
         checklist=FINITE,
     )
 
@@ -67,8 +68,8 @@ def nan_is_masked(subject: Subject) -> Finding | None:
         ("masked log-prob is NaN", "masked log-probs are NaN"),
         "the step selects and ignores it, but log_probs * mask is NaN, and backward() may bring "
         "NaN into the weights through it",
-        "Select instead of multiplying: torch.where(response_mask, log_probs, 0); and look for "
-        "the cause in the forward pass.",
+        "Select instead of multiplying: torch.where(response_mask.bool(), log_probs, 0); and look "
+        "for the cause in the forward pass.",
         checklist=FINITE,
     )
 
@@ -82,7 +83,7 @@ def infinity_is_masked(subject: Subject) -> Finding | None:
         "note",
         ("masked log-prob is infinite", "masked log-probs are infinite"),
         "the step selects and ignores it, but log_probs * mask is NaN there",
-        "Select instead of multiplying: torch.where(response_mask, log_probs, 0).",
+        "Select instead of multiplying: torch.where(response_mask.bool(), log_probs, 0).",
         checklist=FINITE,
     )
 

@@ -200,6 +200,7 @@ def _checked(name: str, rows: Tensor) -> Tensor:
         hint = "pass log-probabilities, for example log_softmax(logits), not token ids"
         check_floating(name, rows, hint)
         return rows
+    rows = rows.detach() if rows.requires_grad else rows
     if rows.is_complex() or (rows.is_floating_point() and rows.dtype not in FLOATS):
         raise TypeError(
             f"{name} must be bool, integer or ordinary floating point, got {rows.dtype}: "

@@ -101,6 +101,8 @@ def _with_parts_shifted(
     labels, next_tokens, tokens = batch.labels, batch.next_tokens, batch.tokens
     if labels is None or next_tokens is None or tokens is None:
         return _with_parts(batch, parts, read, follows.where(~stays, read))
+    if parts.padding_id is not None:
+        stays &= labels != parts.padding_id
     if parts.documents is not None:
         into_next = (read != follows) & (read >= 0) & (follows >= 0)
         known = into_next & (labels >= 0)

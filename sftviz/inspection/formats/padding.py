@@ -18,6 +18,7 @@ class Parts:
     documents: Tensor | None  # (B, L) int64, from 0 in each row
     is_guess: bool = False  # padding was recognised by its ids alone
     evidence: tuple[str, ...] = ()
+    padding_id: int | None = None  # that of padding, if it is known not to be an end token's too
 
     @cached_property
     def segments(self) -> Tensor | None:
@@ -46,7 +47,14 @@ def divide(columns: Columns, hints: Hints) -> Parts:
         rows = columns.shape[0]
         if count > rows:
             evidence.append(f"{count} documents in {_many(rows, 'row')}: {source}.")
-    return Parts(is_real, documents, is_guess, tuple(evidence))
+    padding_id = _padding_id(hints)
+    return Parts(is_real, documents, is_guess and padding_id is None, tuple(evidence), padding_id)
+
+
+def _padding_id(hints: Hints) -> int | None:
+    eos = hints.eos_token_id
+    end_ids = (eos,) if isinstance(eos, int) else eos or (hints.pad_token_id,)  # not known: may be
+    return None if hints.pad_token_id in end_ids else hints.pad_token_id
 
 
 def _real(columns: Columns) -> tuple[Tensor | None, str]:
