@@ -125,6 +125,15 @@ def special_ids(tokenizer: Any) -> SpecialIds:
     )
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Check that `token_texts` can use a tokenizer.
+
+    Raises:
+        TypeError: it can't.
+    """
+    _find_lookup(tokenizer)
+
+
 def _check_rows(ids: Any) -> Tensor:
     try:
         rows = torch.as_tensor(ids)

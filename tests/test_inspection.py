@@ -125,6 +125,25 @@ def test_of_a_window_the_shares_are_shown():
     assert torch.cat(shares).tolist() == pytest.approx([1 / 2 / 2, 1 / 2 / 22], abs=1e-12)
 
 
+def test_what_is_meant_to_be_so_can_be_accepted():
+    ids = HEALTHY["input_ids"]
+    batch = {"input_ids": ids, "labels": ids.where(HEALTHY["attention_mask"] == 1, -100)}
+    assert names(inspect_batch(batch, **SPECIAL)) == ["the prompt counts"]
+    assert inspect_batch(batch, accept=["the prompt counts"], **SPECIAL).findings == ()
+
+
+def test_what_could_not_be_checked_is_said():
+    said = "Not checked: whether responses end with an end token"
+    assert said in str(inspect_batch(HEALTHY))
+    assert said not in str(inspect_batch(HEALTHY, **SPECIAL))
+
+
+def test_an_end_token_that_is_not_the_tokenizers_is_recognised():
+    """Answers end in <end>, but eos and padding are another token."""
+    batch = {"input_ids": HEALTHY["input_ids"], "labels": HEALTHY["labels"]}
+    assert inspect_batch(batch, pad_token_id=0, eos_token_id=0).findings == ()
+
+
 def test_nothing_that_is_given_is_changed():
     batch = {name: tensor.clone() for name, tensor in HEALTHY.items()}
     log_probs = torch.full((3, 11), -0.5, dtype=torch.float64, requires_grad=True)
@@ -157,6 +176,17 @@ def test_nothing_that_is_given_is_changed():
             "gradient_accumulation_steps must be an int of at least 1, got 0: it is the number of "
             "microbatches.",
         ),
+        (
+            {"tokenizer": 5},
+            "tokenizer must have one of the methods convert_ids_to_tokens, id_to_token, "
+            "id_to_piece, IdToPiece, decode_single_token_bytes, decode, or be a sequence or "
+            "dictionary of strings, got int: pass the tokenizer itself.",
+        ),
+        ({"window": 5}, "window must be a list, got int 5."),
+        ({"accept": "a row"}, "accept must be a list, got str 'a row'."),
+        ({"shifted": "yes"}, "shifted must be True, False or None, got 'yes'."),
+        ({"pad_token_id": "0"}, "pad_token_id must be an int or None, got '0'."),
+        ({"eos_token_id": 2.0}, "eos_token_id must be an int or None, got 2.0."),
         (
             {"normalize_constant": -1},
             "normalize_constant must be a finite number above 0, got -1: it divides the masked "

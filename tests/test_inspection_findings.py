@@ -203,7 +203,8 @@ EACH = {
             "2 responses are followed by an end token that does not count (the first: row 1, "
             "token 7): the model never learns to stop.",
             "Let the end token of each response count: mask padding by the attention mask and not"
-            " by its id, and if the mask is about the token that is read, shift it: mask[:, 1:].",
+            " by its id, and if the mask is about the token that is read, shift it: mask[:, 1:]."
+            " If responses end in another token, pass eos_token_id.",
             ((0, 6), (1, 8)),
             "Mask matches output",
         ),
@@ -223,9 +224,9 @@ EACH = {
     "end twice": (
         healthy(ids=changed(IDS, (0, 8, EOS)), counts=changed(COUNTS, (0, 8, 1)), seen=None),
         Finding(
-            "an end token counts that ends no response",
+            "an extra end token counts",
             "warning",
-            "1 end token counts that ends no response (row 1, token 8): it follows another end "
+            "1 end token counts and ends no response (row 1, token 8): it follows another end "
             "token or a prompt, so most likely it is padding, as if pad_token_id = eos_token_id, "
             "or the end of a prompt.",
             "Let only the first end token after a response count: mask padding by the attention "
@@ -317,7 +318,7 @@ EACH = {
             "an id is beyond the vocabulary",
             "error",
             "2 ids are not from 0 to 28 (the first: row 2, token 8): the embedding or the loss "
-            "fails on it, on a GPU with an assertion far from here.",
+            "fails on it, on a GPU the error appears later and elsewhere.",
             "Use the model's own tokenizer, and after adding tokens call "
             "model.resize_token_embeddings(len(tokenizer)).",
             ((1, 7), (1, 8)),
@@ -341,7 +342,7 @@ EACH = {
         Finding(
             "a document is predicted from its neighbour",
             "error",
-            "1 token counts that is the first of a document and predicted from the one before "
+            "1 first token of a document counts and is predicted from the document before "
             "(row 1, token 5): the two have nothing to do with each other.",
             "Mask the first token of each document: labels[position_ids == 0] = -100 before "
             "labels are shifted.",
@@ -379,7 +380,7 @@ EACH = {
             "a response is cut off",
             "warning",
             "1 row is full and ends in mid-response, without the end token (row 2, token 5): the "
-            "model does not see how this response ends, and many of them teach it not to stop.",
+            "model does not see how this response ends, and many such rows teach it not to stop.",
             "Raise the maximum length, or leave these rows out: a shorter prompt keeps the "
             "response.",
             ((1, 4),),
@@ -671,7 +672,7 @@ ALSO = {
         healthy(counts=changed(SEEN, (0, 5, 0), (0, 6, 0), (1, 7, 0), (1, 8, 0))),
         [
             ("the prompt counts", "warning"),
-            ("an end token counts that ends no response", "warning"),
+            ("an extra end token counts", "warning"),
             ("a hole in a response", "warning"),
         ],
         [(0, 0), (1, 0)],
@@ -689,7 +690,7 @@ ALSO = {
                 labels=torch.tensor(EOS_PADDED)[:, 1:],
             ),
         ),
-        [("an end token counts that ends no response", "warning")],
+        [("an extra end token counts", "warning")],
         [(0, 7)],
     ),
     "padding, no labels": (
@@ -832,7 +833,7 @@ ALSO = {
     ),
     "end of a prompt": (
         healthy(ids=changed(IDS, (0, 2, EOS)), counts=changed(COUNTS, (0, 2, 1))),
-        [("an end token counts that ends no response", "warning")],
+        [("an extra end token counts", "warning")],
         [(0, 1)],
     ),
     "hole of three": (
@@ -1084,8 +1085,8 @@ def test_what_only_looks_like_a_mistake_is_not_found(name):
     [
         (0, 1, None, "in the same column, but with these names it should be that in the next"),
         (1, 0, None, "in the next column, but with these names it should be that in the same"),
-        (2, None, None, "2 columns on, which no format has"),
-        (2, 0, True, "2 columns on, but as you say it should be that in the next column"),
+        (2, None, None, "2 columns later, which no format has"),
+        (2, 0, True, "2 columns later, but as you say it should be that in the next column"),
     ],
 )
 def test_a_wrong_shift_is_said_with_where_labels_should_be(shift, usual, said, message):

@@ -468,7 +468,7 @@ def test_evidence_has_the_numbers():
     batch = megatron(given)
     n, ends = batch["tokens"].numel(), len(given) - 1
     assert read_batch(batch).evidence == (
-        f"Of {n - 1 - ends} labels, all {n - 1 - ends} equal the input one column later.",
+        f"All {n - 1 - ends} labels equal the input one column later.",
         "2 documents in 1 row: cu_seqlens says where documents end.",
         "Not used: max_seqlen.",
     )
@@ -476,10 +476,11 @@ def test_evidence_has_the_numbers():
     total, marked = sum(len(each.ids) for each in given), int(counted(given).shape[0])
     fill = 2 * max(len(each.ids) for each in given) - total
     assert read_batch(batch).evidence == (
-        f"labels is −100 at {total - marked} tokens.",
-        f"Of {marked} labels that count, all {marked} equal the input of the same column.",
+        f"In labels, {total - marked} entries are −100.",
+        f"All {marked} labels that count equal the input of the same column.",
         f"mask is 1 exactly where the label is ignored, at {total} of {total} tokens.",
         f"{fill} tokens of padding on the right: rows differ in length.",
+        "A place is where a token is read: what is predicted there is one column later.",
     )
 
 
@@ -593,7 +594,7 @@ NO_MASK = (
 NO_WEIGHTS = (
     "weights must contain finite numbers of at least 0, got {}: it says how much each token counts."
 )
-NO_FIT = "{} does not fit 2 rows of 4 tokens: documents would end at {}."
+NO_FIT = "{} does not fit 2 rows of 4 tokens: it says that documents end at {}."
 ONES = torch.ones(2, 4)
 REFUSED = [
     (None, TypeError, NOT_A_MAPPING.format("NoneType")),

@@ -70,6 +70,11 @@ class Hints:
             if value is not None and value not in allowed:
                 first, second = map(repr, allowed)
                 raise ValueError(f"{name} must be {first}, {second} or None, got {brief(value)}.")
+        for name in ("ignore_index", "pad_token_id", "eos_token_id", "vocab_size"):
+            value = getattr(self, name)
+            each = value if name == "eos_token_id" and isinstance(value, tuple) else (value,)
+            if value is not None and not all(type(one) is int for one in each):
+                raise TypeError(f"{name} must be an int or None, got {brief(value)}.")
 
 
 @dataclass(frozen=True, eq=False)

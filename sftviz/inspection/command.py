@@ -46,6 +46,12 @@ def inspect(prog: str, words: list[str]) -> tuple[str, str, int]:
     parser.add_argument(
         "--redact", action="store_true", help="no texts and no ids: shapes, counts, places"
     )
+    ids = "if the tokenizer does not know it"
+    parser.add_argument("--pad-token-id", type=int, metavar="ID", help=ids)
+    parser.add_argument("--eos-token-id", type=int, metavar="ID", help=ids)
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="NAME", help="a finding that is meant so"
+    )
     parser.add_argument("-G", "--gradient-accumulation-steps", type=int, metavar="G")
     parser.add_argument("--width", type=int, help="cells to fit")
     arguments = parser.parse_args(words)
@@ -56,8 +62,11 @@ def inspect(prog: str, words: list[str]) -> tuple[str, str, int]:
             read_file(arguments.file),
             tokenizer,
             gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+            accept=arguments.accept,
             needs_grad=False,
             redact=arguments.redact,
+            pad_token_id=arguments.pad_token_id,
+            eos_token_id=arguments.eos_token_id,
         )
     remark = ""
     with one_line(parser, arguments.save):

@@ -15,12 +15,12 @@ from sftviz.inspection import picture, report
 from sftviz.inspection.batch import Hints, NormalBatch
 from sftviz.inspection.checks.find import Finding, Subject, find
 from sftviz.inspection.checks.finding import MOST_PLACES
-from sftviz.inspection.formats.read import read_batch
+from sftviz.inspection.formats.read import PLACES, read_batch
 from sftviz.inspection.judgement import Judgement
 from sftviz.label_log_probs import IGNORE_INDEX, label_log_probs
 from sftviz.rows import log_prob_rows
-from sftviz.token_texts import special_ids
-from sftviz.validate import check_constant, check_count, check_floating, place
+from sftviz.token_texts import check_tokenizer, special_ids
+from sftviz.validate import brief, check_constant, check_count, check_floating, place
 from sftviz.views.parts import WIDTH
 
 
@@ -87,6 +87,7 @@ def inspect_batch(
     gradient_accumulation_steps: int | None = None,
     normalize_constant: float | None = None,
     window: Sequence[object] = (),
+    accept: Sequence[str] = (),
     needs_grad: bool = True,
     redact: bool = False,
     shifted: bool | None = None,
@@ -113,6 +114,8 @@ def inspect_batch(
         gradient_accumulation_steps: int G >= 1, if the gradient is to be judged too.
         normalize_constant: the c of the step; None: 1.
         window: all microbatches of an optimizer step, to compare how many tokens count in each.
+        accept: names of findings that are meant to be so, such as "everything counts" of a batch
+            for pretraining. They are left out.
         needs_grad: whether log-probs must require grad, as before a step. False: they are from a
             file, or from an evaluation.
         redact: keep only shapes, counts and places: no text, no ids, no log-probs.
@@ -141,6 +144,10 @@ def inspect_batch(
     if G is not None:
         check_count("gradient_accumulation_steps", G, "it is the number of microbatches")
     check_constant(c)
+    check_tokenizer(tokenizer)
+    for name, value in (("window", window), ("accept", accept)):
+        if isinstance(value, str | Mapping | Tensor) or not isinstance(value, Sequence):
+            raise TypeError(f"{name} must be a list, got {type(value).__name__} {brief(value)}.")
     pad, end, size = special_ids(tokenizer)
     if size is None and isinstance(logits, Tensor) and logits.ndim:
         size = logits.shape[-1]
@@ -160,15 +167,32 @@ def inspect_batch(
         aligned = _aligned(reading.batch, logits, log_probs)
         weights = tuple(read_batch(each, hints).batch.weights for each in window)
     counts = tuple(int((each != 0).sum()) for each in weights)
-    findings = find(Subject(reading, hints, aligned, G, c, counts, needs_grad))
-    known = {"gradient_accumulation_steps": G, "normalize_constant": c, "window": weights}
+    found = find(Subject(reading, hints, aligned, G, c, counts, needs_grad))
+    findings = tuple(finding for finding in found if finding.name not in accept)
+    known = {
+        "gradient_accumulation_steps": G,
+        "normalize_constant": c,
+        "window": weights,
+        "not_checked": _not_checked(reading.batch, hints),
+    }
     if redact:
         mask = NormalBatch(reading.batch.response_mask.double())
         known["window"] = tuple((each != 0).double() for each in weights)
         hidden = tuple(map(_redacted, findings))
-        return Inspection(reading.format, (), mask, hidden, **known)
+        evidence = tuple(sentence for sentence in reading.evidence if sentence == PLACES)
+        return Inspection(reading.format, evidence, mask, hidden, **known)
     known |= {"log_probs": None if aligned is None else aligned.detach(), "tokenizer": tokenizer}
     return Inspection(reading.format, reading.evidence, reading.batch, findings, **known)
+
+
+def _not_checked(batch: NormalBatch, hints: Hints) -> str:
+    """What nothing could be said about, in a sentence."""
+    if batch.tokens is None or hints.eos_token_id is not None:
+        return ""
+    return (
+        "Not checked: whether responses end with an end token, because nothing says which one that "
+        "is. Pass a tokenizer, or eos_token_id."
+    )
 
 
 def _member(batch: object, name: str, given: object) -> object:

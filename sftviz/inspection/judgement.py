@@ -30,6 +30,7 @@ class Judgement:
     normalize_constant: float = 1.0
     window: tuple[Tensor, ...] = ()  # the weights of each microbatch, (B, S)
     tokenizer: object = None
+    not_checked: str = ""  # a sentence
 
     @property
     def ok(self) -> bool:
@@ -75,5 +76,6 @@ class Judgement:
             "shape": list(self.batch.weights.shape),
             "num_tokens": self.num_tokens,
             "ok": self.ok,
+            "not_checked": self.not_checked,
             "findings": [asdict(finding) for finding in self.findings],
         }

@@ -35,10 +35,8 @@ def draw(judgement: Judgement, width: int, columns: Part = None, rows: Part = No
     """
     check_width(width)
     inner = width - FRAME
-    cards = [
-        Card(Align(_findings(judgement, inner), inner)),
-        _batch(judgement, inner, columns, rows),
-    ]
+    findings = Card(Align(_findings(judgement, inner), inner))
+    cards = [findings, draw_batch(judgement, width, columns, rows)]
     if len(judgement.window) > 1:
         cards.append(shares_table(judgement.window, width=width).scene)
     return Drawing(Column(tuple(cards)), describe(judgement))
@@ -68,6 +66,7 @@ def _findings(judgement: Judgement, width: int) -> Node:
         lines.append(Text("Nothing wrong was found.", "response"))
     for at, finding in enumerate(judgement.findings, start=1):
         lines += _finding(at, finding, width)
+    lines += _wrapped(judgement.not_checked, width, "muted")
     return Column(tuple(lines))
 
 
@@ -78,8 +77,9 @@ def _finding(at: int, finding: Finding, width: int) -> Iterator[Node]:
         yield from (Row((Text(" " * 5), line)) for line in _wrapped(text, width - 5, shade))
 
 
-def _batch(judgement: Judgement, width: int, columns: Part, rows: Part) -> Node:
-    """The whole batch, and its tokens under the lens."""
+def draw_batch(judgement: Judgement, width: int, columns: Part = None, rows: Part = None) -> Node:
+    """A card with the whole batch, and its tokens under the lens."""
+    width -= FRAME
     batch, log_probs = judgement.batch, judgement.log_probs
     B, S = batch.weights.shape
     flagged = [each for finding in judgement.findings for each in finding.places]

@@ -27,8 +27,8 @@ _LONGEST = 40  # cells, of one token
 def write(judgement: Judgement) -> str:
     """The page."""
     B, S = judgement.batch.weights.shape
-    drawing = picture.draw(judgement, WIDTH)
-    counts = f"{judgement.num_tokens} of {count_of(B * S, 'token')} count"
+    counts = f"{judgement.num_tokens:,} of {B * S:,} tokens count"
+    batch, alt = picture.draw_batch(judgement, WIDTH), picture.describe(judgement)
     evidence = "".join(f"<li>{escape(sentence)}</li>" for sentence in judgement.evidence)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -37,9 +37,9 @@ def write(judgement: Judgement) -> str:
         f"<title>Inspection of a batch</title><style>{_style()}</style></head><body><main>"
         f"<h1>Inspection of a batch</h1><p>{count_of(B, 'row')} × {count_of(S, 'column')}; "
         f"{counts}. Taken for: {escape(judgement.format)}.</p><ul>{evidence}</ul>"
-        f"<h2>Findings</h2>{_findings(judgement.findings)}"
-        f'<h2>The batch</h2><div class="picture" role="img" aria-label="{escape(drawing.alt)}">'
-        f"{svg.draw(drawing.scene, 'page')}</div>{''.join(_tokens(judgement))}"
+        f"<h2>Findings</h2>{_findings(judgement.findings)}<p>{escape(judgement.not_checked)}</p>"
+        f'<h2>The batch</h2><div class="picture" role="img" aria-label="{escape(alt)}">'
+        f"{svg.draw(batch, 'page')}</div>{''.join(_tokens(judgement))}"
         "</main></body></html>\n"
     )
 

@@ -109,10 +109,15 @@ def padding_counts(subject: Subject) -> Finding | None:
 
 
 def end_never_counts(subject: Subject) -> Finding | None:
-    if subject.is_end is None or subject.an_end_counts:
+    predicted = subject.predicted
+    if predicted is None or subject.is_end is None or subject.an_end_counts:
+        return None
+    found = subject.is_end & before(subject.mask) & ~subject.mask & ~subject.border
+    last_ids = predicted.roll(1, 1)[found]
+    if len(last_ids) > 1 and (last_ids == last_ids[0]).all():  # that is the end token, not eos
         return None
     return find_places(
-        subject.is_end & before(subject.mask) & ~subject.mask & ~subject.border,
+        found,
         "the end token never counts",
         "warning",
         (
@@ -121,7 +126,8 @@ def end_never_counts(subject: Subject) -> Finding | None:
         ),
         "the model never learns to stop",
         "Let the end token of each response count: mask padding by the attention mask and not by "
-        "its id, and if the mask is about the token that is read, shift it: mask[:, 1:].",
+        "its id, and if the mask is about the token that is read, shift it: mask[:, 1:]. If "
+        "responses end in another token, pass eos_token_id.",
         checklist=MASK,
     )
 
@@ -154,9 +160,9 @@ def end_counts_outside(subject: Subject) -> Finding | None:
     nothing_before[:, 0] = False  # not known
     return find_places(
         ends & subject.mask & (follows_end | nothing_before) & ~subject.border,
-        "an end token counts that ends no response",
+        "an extra end token counts",
         "warning",
-        ("end token counts that ends no response", "end tokens count that end no response"),
+        ("end token counts and ends no response", "end tokens count and end no response"),
         "it follows another end token or a prompt, so most likely it is padding, as if "
         "pad_token_id = eos_token_id, or the end of a prompt",
         "Let only the first end token after a response count: mask padding by the attention mask, "

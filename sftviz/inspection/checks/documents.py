@@ -13,8 +13,8 @@ def border_counts(subject: Subject) -> Finding | None:
         "a document is predicted from its neighbour",
         "error",
         (
-            "token counts that is the first of a document and predicted from the one before",
-            "tokens count that are the first of a document and predicted from the one before",
+            "first token of a document counts and is predicted from the document before",
+            "first tokens of documents count and are predicted from the document before",
         ),
         "the two have nothing to do with each other",
         "Mask the first token of each document: labels[position_ids == 0] = -100 before labels "
@@ -81,7 +81,7 @@ def cut_off(subject: Subject) -> Finding | None:
             "row is full and ends in mid-response, without the end token",
             "rows are full and end in mid-response, without the end token",
         ),
-        "the model does not see how this response ends, and many of them teach it not to stop",
+        "the model does not see how this response ends, and many such rows teach it not to stop",
         "Raise the maximum length, or leave these rows out: a shorter prompt keeps the response.",
     )
 

@@ -46,7 +46,7 @@ def wrong_shift(subject: Subject) -> Finding | None:
 
 
 def _where(shift: int) -> str:
-    return {0: "in the same column", 1: "in the next column"}.get(shift, f"{shift} columns on")
+    return {0: "in the same column", 1: "in the next column"}.get(shift, f"{shift} columns later")
 
 
 def label_disagrees(subject: Subject) -> Finding | None:
@@ -92,7 +92,7 @@ def beyond_vocabulary(subject: Subject) -> Finding | None:
         "an id is beyond the vocabulary",
         "error",
         (f"id is not from 0 to {V - 1}", f"ids are not from 0 to {V - 1}"),
-        "the embedding or the loss fails on it, on a GPU with an assertion far from here",
+        "the embedding or the loss fails on it, on a GPU the error appears later and elsewhere",
         "Use the model's own tokenizer, and after adding tokens call "
         "model.resize_token_embeddings(len(tokenizer)).",
     )

@@ -39,7 +39,8 @@ def align(columns: Columns, parts: Parts, hints: Hints) -> Alignment:
     shift, evidence = None, []
     if ignore_index is not None:
         count, shown = int((~is_label).sum()), str(ignore_index).replace("-", "−")
-        evidence.append(f"{columns.names['labels']} is {shown} at {count} tokens.")
+        entries = "1 entry is" if count == 1 else f"{count} entries are"
+        evidence.append(f"In {columns.names['labels']}, {entries} {shown}.")
     if columns.is_filled is not None:
         is_label &= ~columns.is_filled
     if columns.ids is not None:
@@ -48,8 +49,10 @@ def align(columns: Columns, parts: Parts, hints: Hints) -> Alignment:
         shown = shift if shift is not None else usual or 0
         agree, compared = counts[shown]
         what = "labels" if ignore_index is None else "labels that count"
-        all_or = "all " if agree == compared and agree else ""
-        evidence.append(f"Of {compared} {what}, {all_or}{agree} equal {_WORDS[shown]}.")
+        how_many = (
+            f"All {agree} {what}" if agree == compared > 0 else f"{agree} of {compared} {what}"
+        )
+        evidence.append(f"{how_many} equal {_WORDS[shown]}.")
     question = ""
     if hints.shifted is not None:
         is_shifted = hints.shifted

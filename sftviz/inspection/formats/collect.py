@@ -65,9 +65,9 @@ def collect(batch: object) -> Columns:
     main = [names[role][0] for role in _MAIN if role in names]
     if not main:
         known = "input_ids, labels, loss_mask or policy_log_probs"
+        has = listed([brief(name) for name in entries]) or "only None"
         raise ValueError(
-            f"batch has {listed([brief(name) for name in entries])} and nothing that says which "
-            f"tokens there are: give {known} by name."
+            f"batch has {has} and nothing that says which tokens there are: give {known} by name."
         )
     found = {name: _rows(name, entries[name]) for role in names for name in names[role]}
     tensors = {name: _checked(name, rows) for name, (rows, _) in found.items()}
@@ -262,7 +262,7 @@ def _per_row(name: str, ends: Tensor, B: int, L: int) -> Tensor:
     ends = ends.where(ends > 0, ends.cummax(1).values)  # rows are filled up with −1 or 0
     if len(ends) != (1 if is_through else B) or (ends.diff(dim=1) < 0).any() or ends.max() > most:
         raise ValueError(
-            f"{name} does not fit {B} rows of {L} tokens: documents would end at "
+            f"{name} does not fit {B} rows of {L} tokens: it says that documents end at "
             f"{listed(ends.flatten().tolist())}."
         )
     if is_through:

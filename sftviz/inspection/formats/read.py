@@ -9,6 +9,8 @@ from sftviz.inspection.formats.padding import divide
 from sftviz.validate import listed
 
 NO_HINTS = Hints()
+# Of a batch that is not shifted.
+PLACES = "A place is where a token is read: what is predicted there is one column later."
 
 
 def read_batch(batch: object, hints: Hints = NO_HINTS) -> Reading:
@@ -41,6 +43,8 @@ def read_batch(batch: object, hints: Hints = NO_HINTS) -> Reading:
             "Nothing says which tokens count: read as if all do; give labels or a loss_mask."
         )
     evidence = [*alignment.evidence, *marks.evidence, *parts.evidence]
+    if "labels" in columns.names and not alignment.is_shifted:
+        evidence.append(PLACES)
     if columns.unused:
         evidence.append(f"Not used: {listed(columns.unused)}.")
     return Reading(
