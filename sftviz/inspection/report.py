@@ -53,7 +53,7 @@ def _findings(findings: tuple[Finding, ...]) -> str:
         f"{_places(finding)}</li>"
         for finding in findings
     )
-    return f"<ul>{items}</ul>"
+    return f"<ol>{items}</ol>"  # the numbers are those in the picture
 
 
 def _places(finding: Finding) -> str:
@@ -104,7 +104,7 @@ def _style() -> str:
         ":root{color-scheme:light dark}"
         "body{font:16px/1.5 system-ui,sans-serif;margin:0}"
         "main{max-width:62rem;margin:auto;padding:1rem}.picture{overflow-x:auto}"
-        "ul{padding-left:1.2rem}h3{font-size:1rem;margin:1rem 0 0}p{margin:.2rem 0}"
+        "ul,ol{padding-left:1.2rem}h3{font-size:1rem;margin:1rem 0 0}p{margin:.2rem 0}"
         ".row{font:14px/1.8 ui-monospace,monospace;overflow-wrap:anywhere}s,u{text-decoration:none}"
         f"{_theme('light')}@media (prefers-color-scheme:dark){{{_theme('dark')}}}"
     )
