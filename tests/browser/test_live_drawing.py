@@ -6,9 +6,17 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from sftviz import WORKED_EXAMPLE, AccumulationExplorer, LogitsExplorer, StepExplorer
+from sftviz import (
+    WORKED_EXAMPLE,
+    AccumulationExplorer,
+    InspectionExplorer,
+    LogitsExplorer,
+    StepExplorer,
+    inspect_batch,
+)
 from sftviz.drawing.theme import paint
 from sftviz.examples import PRESETS
+from sftviz.inspection.examples import PUZZLES, TOKENS
 from sftviz.live.widget import LiveDrawing
 
 from .alone import Alone, prepare, show
@@ -979,7 +987,11 @@ def test_a_picture_wider_than_the_page_can_be_scrolled(put, page):
     assert box["x"] >= 0 and box["x"] + box["width"] <= 260
 
 
-@pytest.mark.parametrize("kind", [StepExplorer, LogitsExplorer, AccumulationExplorer])
+def inspection() -> InspectionExplorer:
+    return InspectionExplorer(inspect_batch(PUZZLES["E"], TOKENS))
+
+
+@pytest.mark.parametrize("kind", [StepExplorer, LogitsExplorer, AccumulationExplorer, inspection])
 @pytest.mark.parametrize("width", [304, 420, 1280])
 def test_the_whole_frame_is_on_the_page(put, page, kind, width):
     """JupyterLab leaves an output 304 px of a page of 420."""
