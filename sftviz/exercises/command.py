@@ -46,7 +46,7 @@ def check(prog: str, words: list[str]) -> tuple[str, str, int]:
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(
-        "--timeout", type=_seconds, default=SECONDS, metavar="S", help="seconds for each file"
+        "--timeout", type=seconds, default=SECONDS, metavar="S", help="seconds for each file"
     )
     arguments = parser.parse_args(words)
     tasks: list[Task] = []
@@ -68,11 +68,12 @@ def check(prog: str, words: list[str]) -> tuple[str, str, int]:
     return said, "", int(any(verdict.outcome != "correct" for verdict in verdicts))
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
+def seconds(text: str) -> float:
+    """The type of an option that is a time."""
+    value = float(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"give seconds above 0, got {text}.")
-    return seconds
+    return value
 
 
 def _tasks(text: str) -> Iterator[Task]:
@@ -89,6 +90,8 @@ def _tasks(text: str) -> Iterator[Task]:
         path = Path(name)
     else:
         function = ""
+    if path.suffix != ".py":
+        raise ValueError(f"{text} is not a .py file: give one, or a folder of them.")
     with path.open("rb"):
         yield Task(path, function or None)
 

@@ -135,10 +135,14 @@ def _recognise(mine: Runs, wrong: Sequence[set[str]]) -> list[Mistake]:
 def _alike(trial: Trial, mine: Run, theirs: Run, names: Iterable[str]) -> bool:
     """Whether two runs agree in what could be read of the first."""
     if mine.error or theirs.error:
-        return type(mine.error) is type(theirs.error) and str(mine.error) == str(theirs.error)
+        return _raised(mine) == _raised(theirs)
     dtype = trial.inputs.policy_log_probs.dtype
     readable = {"grad", *mine.numbers, *FLAGS} if mine.complaint else {*names}
     return all(mine.agrees(name, theirs, dtype) for name in names if name in readable)
+
+
+def _raised(run: Run) -> list[str]:
+    return traceback.format_exception_only(run.error) if run.error else []
 
 
 def _sentences(
@@ -207,7 +211,7 @@ def _written(tensor: Tensor | None, *at: int) -> str:
     if tensor is None:
         return "none"
     value = tensor[at].item()
-    return number(int(value) if value == int(value) else value) if abs(value) < 1e6 else str(value)
+    return number(int(value) if abs(value) < 1e6 and value == int(value) else value)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -6,26 +6,28 @@ accidents: they do not keep a file from doing what the user may do.
 """
 
 import contextlib
-import importlib.util
 import json
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from types import FrameType, ModuleType
 
 from sftviz.exercises.trials import Output, Step
-from sftviz.exercises.verdict import Number, Verdict
+from sftviz.exercises.verdict import Verdict
 
 SECONDS = 10.0  # that a file may take, by default
 NAMES = ("my_step", "sft_microbatch_train_step")  # of the function, if none is given
 _MEMORY = 2 << 30  # bytes that it may allocate
+_ANSWER = 1 << 20  # bytes
 _FILE = 64 << 20  # bytes that it may write to a file
 _GRACE = 1.0  # seconds until a file that does not stop by itself is killed
 _START = 60.0  # seconds that importing torch may take on a busy machine
@@ -44,9 +46,10 @@ class _Job:
     at: int
     task: Task
     process: BaseProcess
-    answer: Connection
-    started: float = field(default_factory=monotonic)
-    running: bool = False  # the file is being run, and its time counts
+    begins: Connection  # is ready to be read when the file begins to run
+    answer: Path
+    end: float  # when it is killed
+    is_running: bool = False
 
 
 def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tuple[int, Verdict]]:
@@ -58,84 +61,75 @@ def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tup
     Yields:
         The index of a task and its verdict, in the order in which they end.
     """
+    waiting = list(enumerate(tasks))[::-1]
+    jobs: list[_Job] = []
+    with TemporaryDirectory(prefix="sftviz-") as folder:
+        try:
+            while waiting or jobs:
+                while waiting and len(jobs) < (os.cpu_count() or 1):
+                    jobs.append(_start(*waiting.pop(), Path(folder), timeout))
+                ready = wait(
+                    [job.process.sentinel if job.is_running else job.begins for job in jobs],
+                    max(0.0, min(job.end for job in jobs) - monotonic()),
+                )
+                for job in tuple(jobs):
+                    if job.begins in ready:  # or it has died: then its sentinel is next
+                        job.is_running, job.end = True, monotonic() + timeout + _GRACE
+                    elif job.process.sentinel in ready or monotonic() >= job.end:
+                        jobs.remove(job)
+                        yield job.at, _finish(job, timeout)
+        finally:
+            for job in jobs:
+                _kill(job)
+
+
+def _start(at: int, task: Task, folder: Path, timeout: float) -> _Job:
     can_fork = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
     if can_fork:
         context.set_forkserver_preload([__name__, "sftviz.exercises.judge"])
-    waiting = list(enumerate(tasks))[::-1]
-    jobs: list[_Job] = []
-    try:
-        while waiting or jobs:
-            while waiting and len(jobs) < (os.cpu_count() or 1):
-                at, task = waiting.pop()
-                answer, sender = context.Pipe(duplex=False)
-                arguments = (str(task.path), task.function, timeout, sender)
-                process = context.Process(target=_work, args=arguments, daemon=True)
-                process.start()
-                sender.close()
-                jobs.append(_Job(at, task, process, answer))
-            ends = [job.started + (timeout + _GRACE if job.running else _START) for job in jobs]
-            ready = wait(
-                [each for job in jobs for each in (job.answer, job.process.sentinel)],
-                max(0.0, min(ends) - monotonic()),
-            )
-            for job, end in zip(tuple(jobs), ends, strict=True):
-                verdict = None
-                if job.answer in ready:
-                    verdict = _receive(job)
-                elif job.process.sentinel in ready:
-                    verdict = _ended(job)
-                elif monotonic() >= end:
-                    verdict = _too_long(job.task.path, timeout)
-                if verdict is not None:
-                    jobs.remove(job)
-                    _end(job)
-                    yield job.at, verdict
-    finally:
-        for job in jobs:
-            _end(job)
+    begins, sender = context.Pipe(duplex=False)
+    answer = folder / f"{at}.json"
+    arguments = (str(task.path), task.function, timeout, sender, str(answer))
+    process = context.Process(target=_work, args=arguments, daemon=True)
+    process.start()
+    sender.close()
+    return _Job(at, task, process, begins, answer, monotonic() + _START)
 
 
-def _receive(job: _Job) -> Verdict | None:
-    """The verdict that was sent; None if the process has only said that it begins."""
-    try:
-        answer = json.loads(job.answer.recv_bytes(1 << 20))
-        if answer == "begins":
-            job.running, job.started = True, monotonic()
-            return None
-        fields = {name: tuple(answer[name]) for name in ("right", "wrong")}
-        numbers = tuple(Number(**number) for number in answer["numbers"])
-        return Verdict(**{**answer, **fields, "numbers": numbers})
-    except (EOFError, OSError):
-        return _ended(job)
-    except (ValueError, TypeError, KeyError):
-        return _error(f"{job.task.path.name} has written into the answer of the judge.")
-
-
-def _ended(job: _Job) -> Verdict:
-    job.process.join(_GRACE)
+def _finish(job: _Job, timeout: float) -> Verdict:
+    """The verdict of a process that has ended, or that has to be ended."""
+    job.process.join(0)
     code = job.process.exitcode
+    _kill(job)
+    name = job.task.path.name
+    try:
+        with job.answer.open("rb") as file:
+            return Verdict.from_dict(json.loads(file.read(_ANSWER)))
+    except FileNotFoundError:
+        if code is None:
+            return _error(_too_long(name, timeout))
+    except (ValueError, TypeError, KeyError):  # the file has written there, or memory was short
+        pass
     how = f"by signal {-code}" if code and code < 0 else f"with exit status {code}"
     return _error(
-        f"{job.task.path.name} ended its process {how}. A function returns, it does not end the "
-        "program: look for os._exit, or for what takes too much memory."
+        f"{name} ended its process {how}. A function returns, it does not end the program: look "
+        "for os._exit, or for what takes too much memory."
     )
 
 
-def _too_long(path: Path, timeout: float) -> Verdict:
-    return _error(
-        f"{path.name} was not finished after {timeout:g} s. Is there a loop that never ends?"
-    )
-
-
-def _end(job: _Job) -> None:
+def _kill(job: _Job) -> None:
     """End a process, and those that it has started."""
-    if hasattr(os, "killpg") and job.running:  # it leads a group of its own
+    if hasattr(os, "killpg") and job.is_running and job.process.pid:  # it leads a group of its own
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(job.process.pid, signal.SIGKILL)
     job.process.kill()
     job.process.join()
-    job.answer.close()
+    job.begins.close()
+
+
+def _too_long(name: str, timeout: float) -> str:
+    return f"{name} was not finished after {timeout:g} s. Is there a loop that never ends?"
 
 
 def _error(message: str) -> Verdict:
@@ -150,12 +144,13 @@ class _TimeLimit(BaseException):
     catch."""
 
 
-def _work(path: str, function: str | None, timeout: float, answer: Connection) -> None:
+def _work(path: str, function: str | None, timeout: float, begins: Connection, answer: str) -> None:
     from sftviz.exercises.judge import check_step, describe_error
 
     owner = os.getpid()
     _limit(timeout)
-    answer.send_bytes(json.dumps("begins").encode())
+    begins.send_bytes(b"")
+    begins.close()
     file = Path(path)
     output = Output()
     try:
@@ -164,11 +159,11 @@ def _work(path: str, function: str | None, timeout: float, answer: Connection) -
         verdict = step if isinstance(step, Verdict) else check_step(step)
     except _TimeLimit as error:
         lines = describe_error(error, file.name).splitlines()[1:]
-        verdict = _error("\n".join((_too_long(file, timeout).message, *lines)))
+        verdict = _error("\n".join((_too_long(file.name, timeout), *lines)))
     except BaseException as error:
         verdict = _error(describe_error(error, file.name))
     if os.getpid() == owner:  # not a process that the file has forked
-        answer.send_bytes(json.dumps(verdict.as_dict()).encode())
+        Path(answer).write_text(json.dumps(verdict.as_dict()), encoding="utf-8")
     os._exit(0)  # without what the file has asked for at exit, and without its threads
 
 
@@ -204,11 +199,11 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
 
 def _load(file: Path) -> ModuleType:
     sys.path.insert(0, str(file.parent))  # as if the file were run
-    spec = importlib.util.spec_from_file_location("my_file", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    loader = SourceFileLoader("my_file", str(file))
+    module = ModuleType(loader.name)
+    module.__file__ = str(file)
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
     return module
 
 

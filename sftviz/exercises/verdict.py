@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from textwrap import wrap
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Text
@@ -52,6 +52,13 @@ class Verdict:
     def as_dict(self) -> dict[str, object]:
         """The verdict in the types of JSON."""
         return asdict(self) | {"numbers": [number._asdict() for number in self.numbers]}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Verdict":
+        """The verdict that `as_dict` has written."""
+        lists = {name: tuple(fields[name]) for name in ("right", "wrong")}
+        numbers = tuple(Number(**number) for number in fields["numbers"])
+        return cls(**{**fields, **lists, "numbers": numbers})
 
     def draw(self, width: int = WIDTH) -> Drawing:
         """A picture that fits into a width in cells, 48 or more."""
