@@ -247,6 +247,11 @@ FILES = {  # the text of a file, its outcome, and a part of the message
     "without": ("def f(): ...\ndef g(): ...", "error", "no function my_step or sft_microbatch"),
     "stub": ("def anything(a, b, c, d): ...", "not attempted", "nothing yet"),
     "asks": ("input()", "error", "asks.py, line 1: input()"),
+    "pipes": (
+        "import os\nfor at in range(3, 99):\n  try: os.write(at, b'y')\n  except OSError: pass",
+        "error",
+        "no function my_step",
+    ),
     "nul": ("x = '\0'", "error", "nul.py raised"),
 }
 

@@ -77,6 +77,8 @@ def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tup
                         job.is_running, job.end = True, monotonic() + timeout + _GRACE
                     elif job.process.sentinel in ready or monotonic() >= job.end:
                         jobs.remove(job)
+                        if job.process.sentinel in ready:
+                            job.process.join(_GRACE)  # its exit status may come a moment later
                         yield job.at, _finish(job, timeout)
         finally:
             for job in jobs:
@@ -99,7 +101,6 @@ def _start(at: int, task: Task, folder: Path, timeout: float) -> _Job:
 
 def _finish(job: _Job, timeout: float) -> Verdict:
     """The verdict of a process that has ended, or that has to be ended."""
-    job.process.join(0)
     code = job.process.exitcode
     _kill(job)
     name = job.task.path.name
@@ -151,6 +152,8 @@ def _work(path: str, function: str | None, timeout: float, begins: Connection, a
     _limit(timeout)
     begins.send_bytes(b"")
     begins.close()
+    if hasattr(os, "fork"):  # the pipes of multiprocessing: a file that writes there ends all
+        os.closerange(3, 4096)
     file = Path(path)
     output = Output()
     try:
