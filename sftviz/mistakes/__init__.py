@@ -6,15 +6,22 @@ about one step, `accumulation.py` about windows of steps, `log_probs.py` about a
 give an answer. May import: `sftviz`, `torch`. May be imported by: no other room.
 """
 
-from sftviz.mistakes.accumulation import ACCUMULATION
-from sftviz.mistakes.backward import BACKWARDS, DTYPES, RETURNS, SIGNS
-from sftviz.mistakes.divisors import CONSTANTS, DIVISORS
+from sftviz.mistakes.accumulation import ACCUMULATION, accumulate_windows
 from sftviz.mistakes.log_probs import LOG_PROBS
-from sftviz.mistakes.masks import MASKS
 from sftviz.mistakes.mistake import Mistake
-from sftviz.mistakes.telling import TELLING
+from sftviz.mistakes.recognise import STEP_MISTAKES, Recognition, recognise
+from sftviz.mistakes.telling import TELLING, TELLING_TOKENS, TELLING_WINDOWS, tiny_model
 
-STEP_MISTAKES = (*DIVISORS, *CONSTANTS, *MASKS, *SIGNS, *DTYPES, *BACKWARDS, *RETURNS)
 MISTAKES = (*STEP_MISTAKES, *ACCUMULATION, *LOG_PROBS)
 
-__all__ = ["MISTAKES", "TELLING", "Mistake"]
+__all__ = [
+    "MISTAKES",
+    "TELLING",
+    "TELLING_TOKENS",
+    "TELLING_WINDOWS",
+    "Mistake",
+    "Recognition",
+    "accumulate_windows",
+    "recognise",
+    "tiny_model",
+]

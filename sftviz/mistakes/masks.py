@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sftviz.mistakes.mistake import Mistake, vary
+from sftviz.mistakes.mistake import Mistake, add_rows, vary
 
 
 def _before(mask: Tensor) -> Tensor:
@@ -73,7 +73,8 @@ MASKS = (
         "The mask is used as an index while it contains integers, which selects rows 0 and 1.",
         "Convert the mask with .bool() before you index with it, or use torch.where.",
         "step",
-        vary(select=lambda log_probs, mask: log_probs[mask.long()]),
+        # The sum of log_probs[mask.long()], without its B·S·S numbers.
+        vary(select=lambda log_probs, mask: add_rows(log_probs)[mask.long()]),
     ),
     Mistake(
         "multiplied with NaN",
