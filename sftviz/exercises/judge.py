@@ -4,6 +4,7 @@ import linecache
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -113,7 +114,6 @@ def _recognise(mine: Runs, wrong: Sequence[set[str]]) -> list[Mistake]:
     seen = trials()
     everywhere = range(len(seen))
     ordinary = [at for at in everywhere if not seen[at].condition]
-    runs = [(mistake, [run(mistake.run, trial) for trial in seen]) for mistake in MISTAKES]
     for where, names in (
         (everywhere, (*NUMBERS, *FLAGS)),
         (everywhere, NUMBERS),
@@ -124,12 +124,18 @@ def _recognise(mine: Runs, wrong: Sequence[set[str]]) -> list[Mistake]:
             continue  # nothing that could be read is wrong
         same = [
             mistake
-            for mistake, theirs in runs
+            for mistake, theirs in _mistake_runs()
             if all(_alike(seen[at], mine[at], theirs[at], names) for at in where)
         ]
         if same:
             return same
     return []
+
+
+@cache
+def _mistake_runs() -> list[tuple[Mistake, Runs]]:
+    of_the_step = [mistake for mistake in MISTAKES if mistake.about == "step"]
+    return [(mistake, [run(mistake.run, trial) for trial in trials()]) for mistake in of_the_step]
 
 
 def _alike(trial: Trial, mine: Run, theirs: Run, names: Iterable[str]) -> bool:
