@@ -7,7 +7,8 @@ This package names what you call with your own tensors, what these calls take an
 examples to try them on. Everything else is imported from its module.
 
 The modules beside this file are the subject: the step and what it works on. May import: `torch`,
-`numpy`. May be imported by: `views`, `explorers`, `experiments`, `inspection`.
+`numpy`. May be imported by: `views`, `explorers`, `experiments`, `inspection`, `mistakes`,
+`exercises`.
 """
 
 from importlib import import_module

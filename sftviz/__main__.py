@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 
 from torch import Tensor
 
@@ -45,6 +46,12 @@ examples:
 
 Log-probs are in nats, at most 0: log_softmax(logits), at the label of each token."""
 
+# By name: the module and the function, which returns what is to be printed, a remark, the status.
+_SUBCOMMANDS = {
+    "check": ("sftviz.exercises.command", "check"),
+    "inspect": ("sftviz.inspection.command", "inspect"),
+}
+
 
 def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
     """Draw what the arguments ask for; return the exit status.
@@ -57,13 +64,13 @@ def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
         sys.stdout.reconfigure(encoding="utf-8")  # a Windows pipe would refuse the box drawing
     status = 0
     words = sys.argv[1:] if argv is None else argv
-    is_inspection = words[:1] == ["inspect"]
+    subcommand = _SUBCOMMANDS.get(words[0]) if words else None
     try:
         try:
-            if is_inspection:
-                from sftviz.inspection.command import inspect  # a drawing does not need it
-
-                said, note, status = inspect(f"{prog} inspect", words[1:])
+            if subcommand is not None:
+                module, function = subcommand
+                command = getattr(import_module(module), function)  # a drawing does not need it
+                said, note, status = command(f"{prog} {words[0]}", words[1:])
             else:
                 said, note = _draw(_parser(prog), words)
             say(said)
@@ -80,7 +87,7 @@ def main(argv: list[str] | None = None, prog: str = "sftviz") -> int:
     except OSError as error:
         abandon_output()
         remark(f"the output can't be written: {error.strerror}.")
-        status = 2 if is_inspection else 1  # of an inspection, 1 is a finding
+        status = 1 if subcommand is None else 2  # of a subcommand, 1 is a finding
     return status
 
 

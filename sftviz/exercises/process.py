@@ -1,0 +1,230 @@
+"""A file that nobody has read yet is judged in a process of its own, within limits.
+
+One process imports torch and is forked for each file, where the system can fork; so a hundred files
+cost a hundred forks. What comes back is JSON, and is never unpickled. The limits are against
+accidents: they do not keep a file from doing what the user may do.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from types import FrameType, ModuleType
+
+from sftviz.exercises.trials import Output, Step
+from sftviz.exercises.verdict import Verdict
+
+SECONDS = 10.0  # that a file may take, by default
+NAMES = ("my_step", "sft_microbatch_train_step")  # of the function, if none is given
+_MEMORY = 2 << 30  # bytes that it may allocate
+_ANSWER = 1 << 20  # bytes
+_FILE = 64 << 20  # bytes that it may write to a file
+_GRACE = 1.0  # seconds until a file that does not stop by itself is killed
+_START = 60.0  # seconds that importing torch may take on a busy machine
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function in a file; without a name, the one that looks like a step."""
+
+    path: Path
+    function: str | None = None
+
+
+@dataclass
+class _Job:
+    at: int
+    task: Task
+    process: BaseProcess
+    begins: Connection  # is ready to be read when the file begins to run
+    answer: Path
+    end: float  # when it is killed
+    is_running: bool = False
+
+
+def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tuple[int, Verdict]]:
+    """Judge each file in a process of its own, as many at a time as there are processors.
+
+    Whatever a file does, it has a verdict. In a script, call this below
+    `if __name__ == "__main__":`, as all of `multiprocessing`.
+
+    Yields:
+        The index of a task and its verdict, in the order in which they end.
+    """
+    waiting = list(enumerate(tasks))[::-1]
+    jobs: list[_Job] = []
+    with TemporaryDirectory(prefix="sftviz-") as folder:
+        try:
+            while waiting or jobs:
+                while waiting and len(jobs) < (os.cpu_count() or 1):
+                    jobs.append(_start(*waiting.pop(), Path(folder), timeout))
+                ready = wait(
+                    [job.process.sentinel if job.is_running else job.begins for job in jobs],
+                    max(0.0, min(job.end for job in jobs) - monotonic()),
+                )
+                for job in tuple(jobs):
+                    if job.begins in ready:  # or it has died: then its sentinel is next
+                        job.is_running, job.end = True, monotonic() + timeout + _GRACE
+                    elif job.process.sentinel in ready or monotonic() >= job.end:
+                        jobs.remove(job)
+                        if job.process.sentinel in ready:
+                            job.process.join(_GRACE)  # its exit status may come a moment later
+                        yield job.at, _finish(job, timeout)
+        finally:
+            for job in jobs:
+                _kill(job)
+
+
+def _start(at: int, task: Task, folder: Path, timeout: float) -> _Job:
+    can_fork = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
+    if can_fork:
+        context.set_forkserver_preload([__name__, "sftviz.exercises.judge"])
+    begins, sender = context.Pipe(duplex=False)
+    answer = folder / f"{at}.json"
+    arguments = (str(task.path), task.function, timeout, sender, str(answer))
+    process = context.Process(target=_work, args=arguments, daemon=True)
+    process.start()
+    sender.close()
+    return _Job(at, task, process, begins, answer, monotonic() + _START)
+
+
+def _finish(job: _Job, timeout: float) -> Verdict:
+    """The verdict of a process that has ended, or that has to be ended."""
+    code = job.process.exitcode
+    _kill(job)
+    name = job.task.path.name
+    try:
+        with job.answer.open("rb") as file:
+            return Verdict.from_dict(json.loads(file.read(_ANSWER)))
+    except FileNotFoundError:
+        if code is None:
+            return _error(_too_long(name, timeout))
+    except (ValueError, TypeError, KeyError):  # the file has written there, or memory was short
+        pass
+    how = f"by signal {-code}" if code and code < 0 else f"with exit status {code}"
+    return _error(
+        f"{name} ended its process {how}. A function returns, it does not end the program: look "
+        "for os._exit, or for what takes too much memory."
+    )
+
+
+def _kill(job: _Job) -> None:
+    """End a process, and those that it has started."""
+    if hasattr(os, "killpg") and job.is_running and job.process.pid:  # it leads a group of its own
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(job.process.pid, signal.SIGKILL)
+    job.process.kill()
+    job.process.join()
+    job.begins.close()
+
+
+def _too_long(name: str, timeout: float) -> str:
+    return f"{name} was not finished after {timeout:g} s. Is there a loop that never ends?"
+
+
+def _error(message: str) -> Verdict:
+    return Verdict("error", None, message)
+
+
+# ------------------------------------------------- what happens in the process of the file
+
+
+class _TimeLimit(BaseException):
+    """Raised in the learner's code, so that the line is known; not an Exception, which a loop may
+    catch."""
+
+
+def _work(path: str, function: str | None, timeout: float, begins: Connection, answer: str) -> None:
+    from sftviz.exercises.judge import check_step, describe_error
+
+    owner = os.getpid()
+    _limit(timeout)
+    begins.send_bytes(b"")
+    begins.close()
+    if hasattr(os, "fork"):  # the pipes of multiprocessing: a file that writes there ends all
+        os.closerange(3, 4096)
+    file = Path(path)
+    output = Output()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            step = _find(_load(file), file, function)
+        verdict = step if isinstance(step, Verdict) else check_step(step)
+    except _TimeLimit as error:
+        lines = describe_error(error, file.name).splitlines()[1:]
+        verdict = _error("\n".join((_too_long(file.name, timeout), *lines)))
+    except BaseException as error:
+        verdict = _error(describe_error(error, file.name))
+    if os.getpid() == owner:  # not a process that the file has forked
+        Path(answer).write_text(json.dumps(verdict.as_dict()), encoding="utf-8")
+    os._exit(0)  # without what the file has asked for at exit, and without its threads
+
+
+def _limit(timeout: float) -> None:
+    """Set the limits that the platform has, and send what is printed past Python to nowhere."""
+    import torch
+
+    torch.set_num_threads(1)  # a thread for each processor would slow down all of them
+    sys.dont_write_bytecode = True
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    if hasattr(os, "setsid"):
+        os.setsid()
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        for kind, most in (
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, _FILE),
+            (resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY),
+        ):
+            resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _stop)
+        signal.setitimer(signal.ITIMER_REAL, timeout)
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    raise _TimeLimit
+
+
+def _load(file: Path) -> ModuleType:
+    sys.path.insert(0, str(file.parent))  # as if the file were run
+    loader = SourceFileLoader("my_file", str(file))
+    module = ModuleType(loader.name)
+    module.__file__ = str(file)
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    return module
+
+
+def _find(module: ModuleType, file: Path, name: str | None) -> Step | Verdict:
+    """The function to judge, or why there is none."""
+    own = {
+        key: value
+        for key, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__
+    }
+    if name is not None:
+        found = getattr(module, name, None)
+        if callable(found):
+            return found
+    else:
+        for candidate in (*NAMES, *(own if len(own) == 1 else ())):
+            if candidate in own:
+                return own[candidate]
+    wanted = name or " or ".join(NAMES)
+    has = f"It has {', '.join(own)}." if own else "It has no function."
+    return _error(f"{file.name} has no function {wanted}. {has}")

@@ -1,0 +1,308 @@
+"""Functions that learners write, and files of them: what is said to each."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sftviz import sft_microbatch_train_step
+from sftviz.__main__ import main
+from sftviz.exercises.judge import check_step
+from sftviz.exercises.trials import trials
+from sftviz.exercises.verdict import Number, Verdict
+from sftviz.mistakes import MISTAKES
+
+OF_THE_STEP = [mistake for mistake in MISTAKES if mistake.about == "step"]
+
+# ---------------------------------------------------------------- right, in other words
+
+
+def wide(tensor):
+    """At least float32: a sum in bfloat16 is one of the mistakes."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def answer(loss, num_tokens, masked_sum):
+    return loss.detach(), {"num_tokens": int(num_tokens), "masked_sum": masked_sum.detach()}
+
+
+def einsum(policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant=1.0):
+    kept = wide(policy_log_probs).masked_fill(response_mask == 0, 0)
+    total = torch.einsum("bs,bs->", kept, torch.ones_like(kept)) / normalize_constant
+    loss = -total / gradient_accumulation_steps**2
+    loss.backward()
+    return answer(loss, response_mask.sum(), total)
+
+
+def loops(lp, mask, G, c=1.0):
+    lp = wide(lp)
+    total, count = 0 * lp[mask.bool()].sum(), 0
+    for row, flags in zip(lp, mask.tolist(), strict=True):
+        for value, counts in zip(row, flags, strict=True):
+            if counts:
+                total, count = total + value, count + 1
+    total = total / c
+    loss = total * -1 / (G * G)
+    loss.backward()
+    return answer(loss, count, total)
+
+
+def single_precision(lp, mask, G, c):
+    total = torch.where(mask > 0, lp, torch.zeros(())).float().sum() / c
+    (-total / G / G).backward()
+    return answer(-total / G / G, mask.bool().sum(), total)
+
+
+def other_order(normalize_constant, gradient_accumulation_steps, response_mask, policy_log_probs):
+    return loops(policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant)
+
+
+def in_place_on_a_copy(lp, mask, G, c):
+    mine = wide(lp).clone()
+    mine[~mask.bool()] = 0
+    total = mine.sum().div_(c)
+    loss = total.neg().div(G).div(G)
+    loss.backward()
+    return [loss.detach(), {"num_tokens": mask.sum(), "masked_sum": total.item(), "more": 1}]
+
+
+def numpy_like(lp, mask, G, c):
+    rows, columns = mask.nonzero(as_tuple=True)
+    total = wide(lp)[rows, columns].sum() / c
+    torch.autograd.backward([-total / G**2])
+    return answer(-total / G**2, len(rows), total)
+
+
+RIGHT = [sft_microbatch_train_step, einsum, loops, single_precision, other_order]
+RIGHT += [in_place_on_a_copy, numpy_like]
+
+
+@pytest.mark.parametrize("step", RIGHT)
+def test_the_right_step_in_other_words_is_correct(step):
+    verdict = check_step(step)
+    assert (verdict.outcome, verdict.mistake, verdict.wrong) == ("correct", None, ()), verdict
+    with torch.no_grad():
+        assert check_step(step) == verdict
+
+
+# ---------------------------------------------------------------- wrong, by name
+
+
+@pytest.mark.parametrize("mistake", OF_THE_STEP, ids=lambda mistake: mistake.name)
+def test_every_mistake_is_recognised(mistake):
+    verdict = check_step(mistake.run)
+    assert verdict.mistake == mistake.name, verdict
+    assert verdict.outcome in ("wrong", "error")
+    assert mistake.cause in verdict.message and mistake.remedy in verdict.message
+
+
+def changed(before="", after="", body=None):
+    """The right step with a change of its text."""
+    body = body or (
+        "kept = torch.where(mask.bool(), lp, 0)\n"
+        "total = kept.sum(dtype=torch.promote_types(lp.dtype, torch.float32)) / c\n"
+        "loss = -total / G / G\n"
+        "loss.backward()\n"
+        "return loss.detach(), {'num_tokens': int(mask.sum()), 'masked_sum': total.detach()}"
+    )
+    assert before in body
+    lines = body.replace(before, after).splitlines() if before else body.splitlines()
+    source = "def my_step(lp, mask, G, c):\n" + "\n".join(f"    {line}" for line in lines)
+    names = {"torch": torch}
+    exec(source, names)
+    return names["my_step"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("loss.backward()", "lp.grad = None; loss.backward()", ".grad has a value before the call"),
+        ("loss.backward()", "lp.grad = -mask.to(lp) / G**2 / c", "policy_log_probs is not a leaf"),
+        ("return", "mask.zero_(); return", "The function changes its arguments: work on a copy."),
+        ("return loss.detach()", "return loss[None].detach()", "must be a scalar, got shape (1,)"),
+        ("return loss.detach()", "return loss.item()", "The loss must be a tensor, got float"),
+        (", {'num_tokens'", "#", "Return a tuple of two, (scaled_loss, metadata); got Tensor."),
+        ("'masked_sum':", "'sum':", "The metadata lacks 'masked_sum'."),
+        ("total.detach()", "total", "still hangs on the graph"),
+        ("/ G / G", "/ 17", "No known mistake gives these numbers."),
+        (
+            "kept = torch.where(mask.bool(), lp, 0)",
+            "kept = torch.where(mask, lp, 0)",
+            "It goes wrong where the mask contains the numbers 0 and 1.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(before, after, sentence):
+    verdict = check_step(changed(before, after))
+    assert verdict.outcome in ("wrong", "error")
+    assert sentence in verdict.message, verdict
+
+
+def test_two_mistakes_at_once_are_not_called_right():
+    step = changed("-total / G / G", "-(lp * mask).sum() / c / G")
+    verdict = check_step(step)
+    assert (verdict.outcome, verdict.mistake) == ("wrong", "÷G")
+
+
+def test_the_numbers_stand_beside_ours():
+    verdict = check_step(changed("/ G / G", "/ 17"))
+    names = [number.name.partition("[")[0] for number in verdict.numbers]
+    assert names == ["num_tokens", "masked_sum", "scaled_loss", "grad"]
+    assert [number.same for number in verdict.numbers] == [True, True, False, False]
+    assert verdict.right == ("num_tokens", "masked_sum", "detached results", "unchanged inputs")
+    assert verdict.wrong == ("scaled_loss", "grad")
+    html = verdict._repr_mimebundle_()["text/html"]
+    assert "<img" in html and verdict.draw().alt.startswith("wrong. No known mistake")
+
+
+def test_a_verdict_as_text():
+    numbers = (Number("masked_sum", "−5.6", "−2.8", False), Number("grad[0,1]", "1", "1", True))
+    verdict = Verdict(
+        "wrong", "doubled", "It is doubled.\x1b", (), (), numbers, "The batch: B = 1."
+    )
+    assert str(verdict) == (
+        "╭─────────────────────────────────────────────────────╮\n"
+        "│ ✗ wrong: doubled                                    │\n"
+        "│ It is doubled.\\x1b                                  │\n"
+        "│                                                     │\n"
+        "│ The batch: B = 1.                                   │\n"
+        "│                 yours       right                   │\n"
+        "│ masked_sum [     −5.6] [     −2.8] ← here they part │\n"
+        "│ grad[0,1]  [        1] [        1]                  │\n"
+        "╰─────────────────────────────────────────────────────╯"
+    )
+
+
+# ---------------------------------------------------------------- not attempted, errors
+
+
+@pytest.mark.parametrize("body", ["...", "pass", "return ...", "raise NotImplementedError"])
+def test_a_stub_is_not_attempted(body):
+    assert check_step(changed(body=body)).outcome == "not attempted"
+
+
+def test_a_step_that_forgets_to_return_has_been_attempted():
+    verdict = check_step(changed("return", "nothing ="))
+    assert verdict.outcome == "wrong" and "got NoneType" in verdict.message
+
+
+def deep(lp, mask, G, c):
+    def inner():
+        return lp @ mask  # the learner's own line
+
+    return inner()
+
+
+def test_an_error_shows_the_lines_of_the_learner_alone():
+    first, *lines = check_step(deep).message.splitlines()
+    assert first.startswith("deep raised RuntimeError: ")
+    assert [line.partition(": ")[2] for line in lines[:2]] == [
+        "return inner()",
+        "return lp @ mask  # the learner's own line",
+    ]
+    assert all(line.startswith("test_check_step.py, line ") for line in lines[:2])
+    assert not any("trials.py" in line for line in lines)
+
+
+def test_what_is_printed_is_mentioned_and_not_shown(capsys):
+    verdict = check_step(changed("loss.backward()", "print('hello'); loss.backward()"))
+    assert verdict.outcome == "correct" and "“hello”" in verdict.message
+    assert capsys.readouterr().out == ""
+
+
+def test_the_batches_have_what_a_function_may_stumble_over():
+    conditions = " ".join(trial.condition for trial in trials())
+    for text in ("NaN", "numbers 0 and 1", "not a leaf", ".grad has a value"):
+        assert text in conditions
+    ordinary = [trial.inputs for trial in trials() if not trial.condition]
+    assert any(
+        each.policy_log_probs.dtype == torch.float64
+        and len(each.policy_log_probs) != each.gradient_accumulation_steps
+        and each.normalize_constant != 1
+        and not each.response_mask.any(1).all()
+        for each in ordinary
+    )
+
+
+# ---------------------------------------------------------------- files
+
+STEP = """\
+import torch
+def my_step(lp, mask, G, c):
+    total = lp[mask.bool()].sum(dtype=torch.promote_types(lp.dtype, torch.float32)) / c
+    loss = -total / G / G
+    loss.backward()
+    return loss.detach(), {"num_tokens": int(mask.sum()), "masked_sum": total.detach()}
+"""
+FILES = {  # the text of a file, its outcome, and a part of the message
+    "right": (STEP, "correct", "Right on all"),
+    "once": (STEP.replace("/ G / G", "/ G"), "wrong", "Right: num_tokens, masked_sum"),
+    "loop": ("def my_step(*all):\n    while True: pass", "error", "loop.py, line 2: while True"),
+    "stubborn": (
+        "while True:\n  try:\n    while True: pass\n  except BaseException: pass",
+        "error",
+        "stubborn.py was not finished after 1 s.",
+    ),
+    "exits": ("import sys\nsys.exit(0)", "error", "exits.py, line 2: sys.exit(0)"),
+    "ends": ("import os\nos._exit(0)", "error", "ended its process with exit status 0"),
+    "floods": (STEP + "import os\nprint('x' * 10**8)\nos.write(1, b'y' * 10**6)", "correct", ""),
+    "greedy": ("x = bytearray(20 * 10**9)", "error", "MemoryError"),
+    "large": ("import torch\nx = torch.zeros(5 * 10**9)", "error", "large.py, line 2: x = torch"),
+    "forks": ("import os\nos.fork()\n" + STEP, "correct", "Right on all"),
+    "syntax": ("x = 1\ndef my_step(:", "error", "syntax.py, line 2: def my_step(:"),
+    "without": ("def f(): ...\ndef g(): ...", "error", "no function my_step or sft_microbatch"),
+    "stub": ("def anything(a, b, c, d): ...", "not attempted", "nothing yet"),
+    "asks": ("input()", "error", "asks.py, line 1: input()"),
+    "pipes": (
+        "import os\nfor at in range(3, 99):\n  try: os.write(at, b'y')\n  except OSError: pass",
+        "error",
+        "no function my_step",
+    ),
+    "nul": ("x = '\0'", "error", "nul.py raised"),
+}
+
+
+def test_a_folder_of_hostile_files_is_judged_and_a_table_is_printed(tmp_path, capfd):
+    for name, (text, _, _) in FILES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    assert main(["check", str(tmp_path), "--timeout", "1", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert err == ""
+    answers = {each["file"].rpartition("/")[2][:-3]: each for each in json.loads(out)}
+    assert list(answers) == sorted(FILES)
+    assert {name: each["outcome"] for name, each in answers.items()} == {
+        name: outcome for name, (_, outcome, _) in FILES.items()
+    }
+    for name, (_, _, part) in FILES.items():
+        assert part in answers[name]["message"], name
+    assert answers["once"]["mistake"] == "÷G"
+    assert not list(tmp_path.glob("__pycache__"))
+
+
+def test_a_file_is_judged_by_the_name_of_its_function(tmp_path, capsys):
+    file = tmp_path / "my_step.py"
+    file.write_text(STEP.replace("my_step", "other"))
+    assert main(["check", f"{file}:other"]) == 0
+    assert "✓ correct" in capsys.readouterr().out
+    assert main(["check", f"{file}:another", str(file)]) == 1
+    table = capsys.readouterr().out
+    assert "2 files: 1 error, 1 correct." in table and "my_step.py   error" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["{}/none.py"], "{}/none.py: No such file or directory."),
+        (["{}"], "{} contains no .py file: give the folder that has them."),
+        (["{}", "--timeout", "0"], "argument --timeout: give seconds above 0, got 0."),
+    ],
+)
+def test_what_can_not_be_read_is_one_line(tmp_path, capsys, words, line):
+    assert main(["check", *(word.format(tmp_path) for word in words)]) == 2
+    assert capsys.readouterr().err == f"sftviz: {line.format(tmp_path)}\n"
+
+
+def test_a_verdict_is_data():
+    verdict = replace(Verdict("correct", None, "."), numbers=(Number("loss", "1", "1", True),))
+    assert json.loads(json.dumps(verdict.as_dict()))["numbers"][0]["name"] == "loss"
