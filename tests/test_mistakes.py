@@ -404,7 +404,7 @@ PLAIN = StepInputs(torch.tensor(X, dtype=torch.float64), torch.tensor(M), G, C)
             "grad",
             PLAIN,
             "right",
-            'This gradient is right. 1 mistake gives it here too: "÷2^G". With B = 3, G = 4 and '
+            'This is right. 1 mistake gives it here too: "÷2^G". With B = 3, G = 4 and '
             "c = 7 they cannot be told apart: change G.",
         ),
     ],
@@ -433,11 +433,16 @@ def test_the_digits_that_are_typed_decide():
     assert recognise("0.7", "loss", seven).outcome == recognise(0.7, "loss", seven).outcome
     assert recognise("0.71", "loss", seven).outcome == "unknown"
     assert recognise("nan", "loss", TELLING[2]).mistakes
+    typed = [[-0.0089 * m for m in row] for row in M]  # the gradient is −0.008929
+    assert recognise(typed, "grad", PLAIN).outcome == "right"
+    assert recognise([[-0.0088 * m for m in row] for row in M], "grad", PLAIN).outcome == "unknown"
 
 
 def test_a_random_number_is_not_recognised():
     generator = torch.Generator().manual_seed(0)
-    numbers = (torch.rand(10_000, generator=generator, dtype=torch.float64) * 4 - 2).tolist()
+    # As many of each size: 0.001 to 0.01, to 0.1, to 1, to 10.
+    sizes = torch.rand(10_000, generator=generator, dtype=torch.float64) * 4 - 3
+    numbers = (10**sizes).tolist()
     seen = [run(mistake.run, *arguments(PLAIN)) for mistake in STEP]
     truths = {each["loss"].item() for each in seen if "loss" in each} | {-SUM / C / 16}
 
@@ -501,6 +506,31 @@ def test_nonsense_is_refused(answer, quantity, arguments, error, message):
     with pytest.raises(error) as caught:
         recognise(answer, quantity, arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "answer", [10**400, "1e999999", "-inf", 1e300, "1e-5", "7e-7"], ids=range(6)
+)
+def test_a_number_of_any_size_is_read(answer):
+    assert recognise(answer, "loss", PLAIN).outcome == "unknown"
+
+
+def test_an_int_that_python_does_not_print_is_refused():
+    message = "answer must be a number, got an int of 16610 bits: write digits with a point"
+    with pytest.raises(ValueError, match=message):
+        recognise(10**5000, "loss", PLAIN)
+
+
+def test_only_what_no_batch_tells_apart_is_said_to_agree_always():
+    accident = StepInputs([[-1.38, -0.2], [-0.5, -3.0], [-0.7, -0.1]], [[1, 0]] + [[0, 0]] * 2, 1)
+    found = recognise("1.4", "loss", accident)
+    assert {"÷G", "token mean", "averaged averages"} <= {each.name for each in found.mistakes}
+    assert "always" not in found.message
+
+
+def test_a_huge_power_takes_no_time():
+    inputs = StepInputs([[-0.5]], [[1]], 10**6)
+    assert recognise("7", "scaled_loss", inputs).outcome == "unknown"
 
 
 def test_nothing_that_is_given_changes():

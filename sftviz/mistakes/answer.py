@@ -42,15 +42,17 @@ def read_answer(answer: object, quantity: str, shape: torch.Size) -> Answer:
                 f"answer has shape {tuple(value.shape)} but the gradient has shape "
                 f"{tuple(shape)}: give one number per token, or one for all response tokens."
             )
-        tolerances = [[_tolerance(Decimal(entry), 3) for entry in row] for row in value.tolist()]
-        return Answer("This gradient", value, torch.tensor(tolerances).double())
+        # Seven digits: 0.0089 as a float32 has many more, which nobody typed.
+        typed = [[Decimal(f"{entry:.7g}") for entry in row] for row in value.tolist()]
+        tolerances = [[_tolerance(number, 3) for number in row] for row in typed]
+        return Answer("This", value, torch.tensor(tolerances, dtype=torch.float64))
     if isinstance(answer, bool) or not isinstance(answer, int | float | str):
         raise TypeError(
             f"answer must be a number, got {type(answer).__name__} {brief(answer)}: "
             "give a number such as -0.25, or a string of its digits."
         )
-    text = str(answer).strip()
     try:
+        text = str(answer).strip()
         number = Decimal(text.replace("−", "-"))
         value = float(number)
     except (InvalidOperation, OverflowError, ValueError):
@@ -62,12 +64,13 @@ def read_answer(answer: object, quantity: str, shape: torch.Size) -> Answer:
         tolerance = 0.0  # a count is exact
     else:
         tolerance = _tolerance(number, 3 if isinstance(answer, float) else 15)
-    return Answer(text, torch.tensor(value).double(), torch.tensor(tolerance).double())
+    exact = torch.float64
+    return Answer(text, torch.tensor(value, dtype=exact), torch.tensor(tolerance, dtype=exact))
 
 
 def _tolerance(number: Decimal, most: int) -> float:
-    """Half of the last digit that counts; 0 for 0."""
-    if not number.is_finite() or not number:
+    """Half of the last digit that counts; 0 for 0, NaN and what a float has as infinity."""
+    if not number or not math.isfinite(float(number)):
         return 0.0
     digits = min(max(len(number.as_tuple().digits), 2), most)
-    return 0.5 * math.pow(10, max(number.adjusted() - digits + 1, -300))
+    return 0.5 * math.pow(10, number.adjusted() - digits + 1)

@@ -1,6 +1,7 @@
 """Wrong signs, dtypes, backward passes and returned values."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,9 @@ def _cleared(loss: Tensor, log_probs: Tensor, G: int) -> None:
     loss.backward()
 
 
-def _returns(**changed: Callable[[Tensor, Tensor, Tensor, Sizes], object]) -> Callable:
+def _returns(
+    **changed: Callable[[Tensor, Tensor, Tensor, Sizes], object],
+) -> Callable[[Tensor, Tensor, Tensor, Sizes], StepResult]:
     """A report in which the loss or an entry of the metadata is another one."""
 
     def wrong(loss: Tensor, masked_sum: Tensor, mask: Tensor, n: Sizes) -> StepResult:
@@ -33,7 +36,7 @@ def _returns(**changed: Callable[[Tensor, Tensor, Tensor, Sizes], object]) -> Ca
 _attached = _returns(loss=lambda loss, masked_sum, mask, n: loss)
 
 
-def _wrong(name: str, cause: str, remedy: str, seen: str = "", **parts: object) -> Mistake:
+def _wrong(name: str, cause: str, remedy: str, seen: str = "", **parts: Any) -> Mistake:
     return Mistake(name, cause, remedy, "step", vary(**parts), seen)
 
 

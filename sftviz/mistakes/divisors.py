@@ -28,6 +28,7 @@ def _of_rule(rule: Scaling) -> Mistake:
     return Mistake(name, cause, _REMEDY, "step", vary(divisor=rule.divisor), seen)
 
 
+# Powers are of floats: an int with a million digits takes seconds.
 def _divided(name: str, by: str, divisor: Callable[[Sizes], Divisor]) -> Mistake:
     cause = f"The masked sum is divided by {by}, not by G²."
     return Mistake(name, cause, _REMEDY, "step", vary(divisor=divisor))
@@ -41,8 +42,8 @@ DIVISORS = (
     _divided("÷G³", "G three times", lambda n: n.G**3),
     _divided("÷2G", "2G, which is G² only if G = 2", lambda n: 2 * n.G),
     _divided("÷(G+2)", "G + 2, which is G² only if G = 2", lambda n: n.G + 2),
-    _divided("÷G^G", "G to the power of G, which is G² only if G ≤ 2", lambda n: n.G**n.G),
-    _divided("÷2^G", "2 to the power of G, which is G² only if G = 2 or 4", lambda n: 2**n.G),
+    _divided("÷G^G", "G to the power of G, which is G² only if G ≤ 2", lambda n: float(n.G) ** n.G),
+    _divided("÷2^G", "2 to the power of G, which is G² only if G = 2 or 4", lambda n: 2.0**n.G),
     _divided("÷(B+G)", "the sum of B and G", lambda n: n.B + n.G),
     _divided("÷B²", "the number of rows twice", lambda n: n.B**2),
     _divided("÷B", "the number of rows alone", lambda n: n.B),

@@ -188,7 +188,7 @@ def _advice(mistakes: Sequence[Mistake], quantity: str, arguments: StepInputs) -
         yield f"With {sizes} and c = {c} they cannot be told apart: change {_listed(needed)}."
     elif len(most) > 1:
         yield "More digits tell them apart."
-    for group in most:
+    for group in _groups(mistakes, quantity, TELLING):
         if len(group) > 1:
             size = len(group)
             others = [name for name in QUANTITIES if len(_groups(group, name, TELLING)) == size]
@@ -200,7 +200,7 @@ def _advice(mistakes: Sequence[Mistake], quantity: str, arguments: StepInputs) -
 # The first that is enough is advised.
 _CHANGES: dict[str, Callable[[StepInputs], StepInputs]] = {
     "B": lambda x: _one_more_row(x),
-    "G": lambda x: _with(x, G=x.gradient_accumulation_steps % 1000 + 3),
+    "G": lambda x: _with(x, G=x.gradient_accumulation_steps % 1000 + 4),
     "c": lambda x: _with(x, c=x.normalize_constant * (7 if x.normalize_constant <= 1 else 1 / 7)),
     "the mask": lambda x: _with(x, mask=_pattern(x.response_mask)),
     "the log-probs": lambda x: _with(x, log_probs=_sloped(x.policy_log_probs)),
