@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 from sftviz.accumulation import AccumulationTrace, MicrobatchRecord, accumulate, full_batch_gradient
 from sftviz.drawing.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, PRESETS, WORKED_EXAMPLE
+from sftviz.exercises.judge import check_step
+from sftviz.exercises.verdict import Verdict
 from sftviz.files import load_inputs
 from sftviz.inputs import StepInputs
 from sftviz.inspection.checks.find import Finding
 from sftviz.inspection.inspection import Inspection, inspect_batch
 from sftviz.log_probs import compute_entropy, get_response_log_probs
 from sftviz.logits import LogitsInputs, LogitsTrace, trace_logits
+from sftviz.mistakes import MISTAKES, Mistake, Recognition, recognise
 from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, Scaling
 from sftviz.shares import GradientShares, gradient_shares
 from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
@@ -53,14 +56,15 @@ _LAZY = {
 
 # fmt: off
 __all__ = [
-    "FIVE_WORDS", "MISTAKEN_SCALINGS", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
+    "FIVE_WORDS", "MISTAKEN_SCALINGS", "MISTAKES", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
     "AccumulationExplorer", "AccumulationTrace", "Drawing", "Finding", "GradientShares",
     "Inspection", "InspectionExplorer", "LogitsExplorer", "LogitsInputs", "LogitsTrace",
-    "MicrobatchRecord", "Scaling", "Stage", "StepExplorer", "StepInputs", "StepTrace",
-    "TokenBatch", "accumulate", "accumulation_flow", "build_token_batch", "compute_entropy",
-    "explain_step", "full_batch_gradient", "get_response_log_probs", "gradient_formula",
-    "gradient_shares", "gradient_table", "inspect_batch", "key_formula", "load_inputs",
-    "logits_flow", "mask_labels", "masked_normalize", "scaling_table",
+    "MicrobatchRecord", "Mistake", "Recognition", "Scaling", "Stage", "StepExplorer",
+    "StepInputs", "StepTrace", "TokenBatch", "Verdict", "accumulate", "accumulation_flow",
+    "build_token_batch", "check_step", "compute_entropy", "explain_step",
+    "full_batch_gradient", "get_response_log_probs", "gradient_formula", "gradient_shares",
+    "gradient_table", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
+    "mask_labels", "masked_normalize", "recognise", "scaling_table",
     "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
     "token_texts", "trace_logits", "trace_step",
 ]
