@@ -86,6 +86,14 @@ def test_the_right_step_in_other_words_is_correct(step):
         assert check_step(step) == verdict
 
 
+def test_a_plain_sum_is_correct_and_its_rounding_is_mentioned():
+    verdict = check_step(
+        changed("sum(dtype=torch.promote_types(lp.dtype, torch.float32))", "sum()")
+    )
+    assert (verdict.outcome, verdict.wrong) == ("correct", ())
+    assert "Where the log-probs have 16 bits, the sum loses digits" in verdict.message
+
+
 # ---------------------------------------------------------------- wrong, by name
 
 
@@ -93,7 +101,9 @@ def test_the_right_step_in_other_words_is_correct(step):
 def test_every_mistake_is_recognised(mistake):
     verdict = check_step(mistake.run)
     assert verdict.mistake == mistake.name, verdict
-    assert verdict.outcome in ("wrong", "error")
+    assert verdict.outcome in (
+        ("correct",) if mistake.name == "sum in 16 bits" else ("wrong", "error")
+    )
     assert mistake.cause in verdict.message and mistake.remedy in verdict.message
 
 
@@ -230,14 +240,14 @@ def test_the_batches_have_what_a_function_may_stumble_over():
 STEP = """\
 import torch
 def my_step(lp, mask, G, c):
-    total = lp[mask.bool()].sum(dtype=torch.promote_types(lp.dtype, torch.float32)) / c
+    total = lp[mask.bool()].sum() / c
     loss = -total / G / G
     loss.backward()
     return loss.detach(), {"num_tokens": int(mask.sum()), "masked_sum": total.detach()}
 """
 FILES = {  # the text of a file, its outcome, and a part of the message
-    "right": (STEP, "correct", "Right on all"),
-    "once": (STEP.replace("/ G / G", "/ G"), "wrong", "Right: num_tokens, masked_sum"),
+    "right": (STEP, "correct", "Right: num_tokens, masked_sum"),
+    "once": (STEP.replace("/ G / G", "/ G"), "wrong", "Right: num_tokens"),
     "loop": ("def my_step(*all):\n    while True: pass", "error", "loop.py, line 2: while True"),
     "stubborn": (
         "while True:\n  try:\n    while True: pass\n  except BaseException: pass",
@@ -249,7 +259,7 @@ FILES = {  # the text of a file, its outcome, and a part of the message
     "floods": (STEP + "import os\nprint('x' * 10**8)\nos.write(1, b'y' * 10**6)", "correct", ""),
     "greedy": ("x = bytearray(20 * 10**9)", "error", "MemoryError"),
     "large": ("import torch\nx = torch.zeros(5 * 10**9)", "error", "large.py, line 2: x = torch"),
-    "forks": ("import os\nos.fork()\n" + STEP, "correct", "Right on all"),
+    "forks": ("import os\nos.fork()\n" + STEP, "correct", "Right: num_tokens, masked_sum"),
     "syntax": ("x = 1\ndef my_step(:", "error", "syntax.py, line 2: def my_step(:"),
     "without": ("def f(): ...\ndef g(): ...", "error", "no function my_step or sft_microbatch"),
     "stub": ("def anything(a, b, c, d): ...", "not attempted", "nothing yet"),
