@@ -252,7 +252,7 @@ FILES = {  # the text of a file, its outcome, and a part of the message
     "stubborn": (
         "while True:\n  try:\n    while True: pass\n  except BaseException: pass",
         "error",
-        "stubborn.py was not finished after 1 s.",
+        "stubborn.py was not finished after 3 s.",
     ),
     "exits": ("import sys\nsys.exit(0)", "error", "exits.py, line 2: sys.exit(0)"),
     "ends": ("import os\nos._exit(0)", "error", "ended its process with exit status 0"),
@@ -276,7 +276,7 @@ FILES = {  # the text of a file, its outcome, and a part of the message
 def test_a_folder_of_hostile_files_is_judged_and_a_table_is_printed(tmp_path, capfd):
     for name, (text, _, _) in FILES.items():
         (tmp_path / f"{name}.py").write_text(text)
-    assert main(["check", str(tmp_path), "--timeout", "1", "--json"]) == 1
+    assert main(["check", str(tmp_path), "--timeout", "3", "--json"]) == 1
     out, err = capfd.readouterr()
     assert err == ""
     answers = {each["file"].rpartition("/")[2][:-3]: each for each in json.loads(out)}
