@@ -162,7 +162,7 @@ function createLens(model, edits) {
     edits.set(`${LENS}[${name}]`, Math.max(0, Math.min(last, Math.round(to))));
   }
 
-  /** Move by so many. @param {"row" | "column"} name @param {number} by */
+  /** Move by a number of rows or columns. @param {"row" | "column"} name @param {number} by */
   const move = (name, by) => put(name, read(name) + by);
   /** Move by all that is shown. @param {"row" | "column"} name @param {number} sign */
   const turn = (name, sign) => move(name, sign * read(`${name}s`));
