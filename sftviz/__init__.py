@@ -17,15 +17,10 @@ from typing import TYPE_CHECKING
 from sftviz.accumulation import AccumulationTrace, MicrobatchRecord, accumulate, full_batch_gradient
 from sftviz.drawing.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, PRESETS, WORKED_EXAMPLE
-from sftviz.exercises.judge import check_step
-from sftviz.exercises.verdict import Verdict
 from sftviz.files import load_inputs
 from sftviz.inputs import StepInputs
-from sftviz.inspection.checks.find import Finding
-from sftviz.inspection.inspection import Inspection, inspect_batch
 from sftviz.log_probs import compute_entropy, get_response_log_probs
 from sftviz.logits import LogitsInputs, LogitsTrace, trace_logits
-from sftviz.mistakes import MISTAKES, Mistake, Recognition, recognise
 from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, Scaling
 from sftviz.shares import GradientShares, gradient_shares
 from sftviz.step import StepTrace, masked_normalize, sft_microbatch_train_step, trace_step
@@ -39,19 +34,33 @@ from sftviz.views.step import gradient_formula, gradient_table, key_formula, ste
 from sftviz.views.tokens import shift_view
 
 if TYPE_CHECKING:  # see _LAZY
+    from sftviz.exercises.judge import check_step
+    from sftviz.exercises.verdict import Verdict
     from sftviz.explorers.accumulation import AccumulationExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
     from sftviz.explorers.step import StepExplorer
+    from sftviz.inspection.checks.finding import Finding
+    from sftviz.inspection.inspection import Inspection, inspect_batch
+    from sftviz.mistakes import MISTAKES, Mistake, Recognition, recognise
 
 __version__ = "0.1.0"
 
-# Widgets are loaded on first use: a script that only trains or draws does not load them.
+# Loaded on first use: a script that only trains or draws needs none of it.
 _LAZY = {
+    "MISTAKES": "sftviz.mistakes",
     "AccumulationExplorer": "sftviz.explorers.accumulation",
+    "Finding": "sftviz.inspection.checks.finding",
+    "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",
     "LogitsExplorer": "sftviz.explorers.logits",
+    "Mistake": "sftviz.mistakes",
+    "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
+    "Verdict": "sftviz.exercises.verdict",
+    "check_step": "sftviz.exercises.judge",
+    "inspect_batch": "sftviz.inspection.inspection",
+    "recognise": "sftviz.mistakes",
 }
 
 # fmt: off
