@@ -17,6 +17,9 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # a busy one no picture waits until a second core is free.
 lab test notebooks bench film: export OMP_NUM_THREADS ?= 1
 
+# Over up to four cores. The cells of a notebook need one kernel, so a file is never divided.
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 # Where the server's settings are: tools/jupyter_server_config.py says what they are for.
 lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/tools$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
 
@@ -28,13 +31,14 @@ help:  ## show this list
 	@echo
 	@echo '  Another Python:    make test PYTHON=python3.12   (after make clean)'
 	@echo '  More arguments:    make test ARGS="-k step"      make lab ARGS=--no-browser'
+	@echo '  One process:       make test ARGS="-n 0"'
 
 lab: $(VENV)/.package  ## open the course in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=$(FIRST_PAGE) $(ARGS)
 
 test: $(VENV)/.tests  ## lint, then run every test and every notebook
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 notebooks: $(VENV)/.package  ## execute the notebooks again, in place
 	$(BIN)/python tools/execute_notebooks.py $(ARGS)
