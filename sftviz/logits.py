@@ -1,14 +1,15 @@
 """The step seen from the logits: the gradient where the model can change something."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from sftviz.label_log_probs import label_log_probs
 from sftviz.step import StepTrace, trace_step
-from sftviz.validate import check_inputs, check_logits, check_vocabulary
+from sftviz.validate import brief, check_inputs, check_logits, check_vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,3 +115,33 @@ def trace_logits(
         step=step,
         logits_grad=leaf.grad,
     )
+
+
+def descend(inputs: LogitsInputs, trace: LogitsTrace, learning_rate: float) -> LogitsInputs:
+    """The inputs after one step of SGD on the logits, as if these were the weights of a model.
+
+    Args:
+        inputs: what `trace` is a run of; they stay as they are.
+        trace: it has the gradient that the optimizer uses.
+        learning_rate: finite number > 0.
+
+    Raises:
+        ValueError: the learning rate is not such a number.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+
+    Example:
+        >>> inputs = LogitsInputs(torch.zeros(1, 1, 2), torch.tensor([[1]]))
+        >>> descend(inputs, inputs.trace(), learning_rate=2.0).logits
+        tensor([[[-1.,  1.]]])
+    """
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(
+            f"learning_rate must be a finite number above 0, got {brief(learning_rate)}: "
+            "SGD subtracts the gradient times this number."
+        )
+    with torch.inference_mode(False):
+        logits = torch.nn.Parameter(inputs.logits.clone())
+        logits.grad = trace.logits_grad.clone()
+        torch.optim.SGD([logits], lr=learning_rate).step()
+    return replace(inputs, logits=logits.detach())

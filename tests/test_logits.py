@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sftviz.log_probs import get_response_log_probs
-from sftviz.logits import trace_logits
+from sftviz.logits import LogitsInputs, descend, trace_logits
 from sftviz.step import sft_microbatch_train_step
 
 B, S, V, G, C = 3, 4, 6, 5, 7.0
@@ -116,3 +116,25 @@ def test_refused_in_these_words(logits, labels, kind, message):
     with pytest.raises(kind) as refusal:
         trace_logits(logits, labels, MASK, G, C)
     assert type(refusal.value) is kind and str(refusal.value) == message
+
+
+def test_a_step_of_descent_subtracts_the_gradient_times_the_learning_rate():
+    inputs = LogitsInputs(LOGITS, LABELS, MASK, G, C)
+    trace = inputs.trace()
+    after = descend(inputs, trace, learning_rate=40.0)
+    torch.testing.assert_close(after.logits, LOGITS - 40.0 * trace.logits_grad)
+    assert torch.equal(after.logits[MASK == 0], LOGITS[MASK == 0])  # nothing moves under the mask
+    assert after.trace().step.scaled_loss < trace.step.scaled_loss
+    assert torch.equal(inputs.logits, LOGITS)
+    assert after.labels.equal(LABELS) and after.gradient_accumulation_steps == G
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
+def test_a_learning_rate_is_above_zero(rate):
+    inputs = LogitsInputs(LOGITS, LABELS, MASK, G, C)
+    with pytest.raises(ValueError) as error:
+        descend(inputs, inputs.trace(), rate)
+    assert str(error.value) == (
+        f"learning_rate must be a finite number above 0, got {rate}: "
+        "SGD subtracts the gradient times this number."
+    )

@@ -261,3 +261,62 @@ def test_the_windows_microbatches_are_those_of_make_window():
     assert [tick.num_tokens for tick in explorer.trace.microbatches] == [
         b.num_tokens for b in window
     ]
+
+
+def test_the_optimizer_takes_steps_and_the_way_of_the_loss_is_shown():
+    explorer = LogitsExplorer()
+    first, losses = explorer.drawing.text, []
+    for name in ["1 step", "1 step", "10 steps"]:
+        losses.append(explorer.trace.step.scaled_loss)
+        explorer.controls[name].click()
+    logits = FIVE_WORDS.logits
+    for _ in range(12):  # the closed form: softmax minus one-hot, over G²
+        gap = logits.softmax(-1) - torch.eye(5)[FIVE_WORDS.labels]
+        scale = FIVE_WORDS.response_mask[..., None] / FIVE_WORDS.gradient_accumulation_steps**2
+        logits = logits - 4.0 * scale * gap
+    torch.testing.assert_close(explorer.logits, logits, rtol=1e-4, atol=1e-5)
+    assert losses[0] > losses[1] > losses[2] > explorer.trace.step.scaled_loss
+    assert "after 12 steps" in explorer.drawing.text.splitlines()[0]
+    assert explorer.live.alt.startswith(f"scaled_loss {losses[0]:.4g} → ")
+    for _ in range(12):
+        assert not explorer.controls["undo"].disabled
+        explorer.controls["undo"].click()
+    assert explorer.drawing.text == first and explorer.controls["undo"].disabled
+
+
+def test_another_change_begins_a_new_way_and_reset_ends_it():
+    explorer = LogitsExplorer()
+    explorer.descend(3)
+    explorer.edit({"logits[0,1,2]": 3.0})
+    assert "after" not in explorer.drawing.text.splitlines()[0]
+    assert explorer.controls["undo"].disabled
+    explorer.descend()
+    assert "after 1 step" in explorer.drawing.text.splitlines()[0]
+    explorer.undo()
+    assert explorer.logits[0, 1, 2] == 3.0
+    explorer.controls["reset"].click()
+    assert explorer.logits.equal(FIVE_WORDS.logits)
+
+
+def test_nothing_moves_where_every_label_is_masked():
+    explorer = LogitsExplorer(response_mask=torch.zeros(1, 4))
+    explorer.descend(5)
+    assert explorer.logits.equal(FIVE_WORDS.logits)
+
+
+def test_a_learning_rate_of_zero_is_answered_in_the_panel(shown_errors):
+    explorer = LogitsExplorer()
+    explorer.controls["learning_rate"].value = 0
+    explorer.controls["1 step"].click()
+    assert "learning_rate must be a finite number above 0" in shown_errors.pop()
+    assert explorer.logits.equal(FIVE_WORDS.logits)
+
+
+@pytest.mark.parametrize("columns", [48, 60, 112])
+def test_the_way_of_the_loss_fits_the_page(columns):
+    explorer = LogitsExplorer()
+    explorer.live.columns = columns
+    explorer.descend(100)
+    svg = explorer.live.svg
+    width = float(svg.partition('viewBox="0 0 ')[2].split()[0])
+    assert width <= 8 * max(columns, 48) + 16

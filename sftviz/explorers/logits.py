@@ -1,7 +1,9 @@
 """The step from the logits on, live: one gradient is constant, the other one moves."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import ipywidgets
 from torch import Tensor
 
 from sftviz.drawing.drawing import Drawing
@@ -9,17 +11,37 @@ from sftviz.drawing.formatting import token_label
 from sftviz.drawing.scene import Text
 from sftviz.examples import FIVE_WORDS
 from sftviz.explorers.base import Explorer, Field, Shown, first_counted, is_index
-from sftviz.explorers.controls import button, count_slider, number_box, show_count, show_number
-from sftviz.logits import LogitsInputs, LogitsTrace
+from sftviz.explorers.controls import (
+    STYLE,
+    TOOLTIP,
+    button,
+    count_slider,
+    number_box,
+    show_count,
+    show_number,
+)
+from sftviz.logits import LogitsInputs, LogitsTrace, descend
+from sftviz.views.descent import with_losses
 from sftviz.views.focus import lens_start
 from sftviz.views.logits import logits_flow, readings
+
+_LEARNING_RATE = 4.0  # the gradient at a logit is at most 1/(G²·c): a quarter, at first
+
+
+class _Way(NamedTuple):
+    """How steps of the optimizer have led to a state."""
+
+    before: LogitsInputs
+    losses: tuple[float, ...]  # before each of the steps
 
 
 class LogitsExplorer(Explorer):
     """Logits, softmax, log-prob of the label, loss, and the gradients at both ends.
 
     Drag a logit and watch: the gradient at the log-probs stays the same, the gradient at the logits
-    changes. The arguments are the fields of the state, `LogitsInputs`; by default a small example.
+    changes. Let the optimizer take steps: the labels become more probable, and the gradient at the
+    logits fades. The arguments are the fields of the state, `LogitsInputs`; by default a small
+    example.
 
     Raises:
         TypeError, ValueError: the arguments are not those of `trace_logits`; a `TraitError` if a
@@ -59,10 +81,24 @@ class LogitsExplorer(Explorer):
             vocabulary = FIVE_WORDS.vocabulary if vocabulary is None else vocabulary
         scalars = gradient_accumulation_steps, normalize_constant
         start = LogitsInputs(logits, labels, response_mask, *scalars, vocabulary)
+        # Of states that the optimizer has led to. Any other change makes a state without one.
+        self._ways: dict[LogitsInputs, _Way] = {}
         super().__init__(start, {"logits": "move", "response_mask": "toggle"})
         self.assemble(
             {
                 "reset": button("reset"),
+                "1 step": button("optimizer step"),
+                "10 steps": button("10 steps"),
+                "undo": button("undo"),
+                "learning_rate": ipywidgets.BoundedFloatText(
+                    value=_LEARNING_RATE,
+                    min=0,
+                    max=1000,
+                    description="learning rate",
+                    style=STYLE,
+                    layout={"width": "11em"},
+                    **{TOOLTIP: "of SGD, torch's plain gradient descent"},
+                ),
                 "gradient_accumulation_steps": count_slider("G", "gradient_accumulation_steps"),
                 "logits": number_box("logits"),
             }
@@ -80,7 +116,10 @@ class LogitsExplorer(Explorer):
     def draw(
         self, state: LogitsInputs, trace: LogitsTrace, width: int, lens: tuple[int, int]
     ) -> Drawing:
-        return logits_flow(trace, state.vocabulary, width, lens[1])
+        drawing = logits_flow(trace, state.vocabulary, width, lens[1])
+        way = self._ways.get(state)
+        losses = (*way.losses, trace.step.scaled_loss.item()) if way else ()
+        return with_losses(drawing, losses, width) if losses else drawing
 
     def first(self, state: LogitsInputs) -> tuple[int, ...]:
         return first_counted(state.response_mask[:1])
@@ -93,7 +132,31 @@ class LogitsExplorer(Explorer):
         key = f"logits[0,{token},{entry}]"
         return {f"token {token + 1}, entry": Text(word, key=key), **readings(trace, token, entry)}
 
+    def descend(self, steps: int = 1) -> None:
+        """Let SGD take steps on the logits, with the learning rate of the box.
+
+        Raises:
+            TypeError, ValueError: the step can't be computed any more; nothing has changed.
+        """
+        state, trace = self.state, self.trace
+        losses = self._ways[state].losses if state in self._ways else ()
+        ways = {}
+        for _ in range(steps):
+            losses = (*losses, trace.step.scaled_loss.item())
+            after = descend(state, trace, self.controls["learning_rate"].value)
+            ways[after] = _Way(state, losses)
+            state, trace = after, after.trace()
+        self._ways |= ways
+        self._become(state, trace, self.selected, ["logits"], self._lens)
+
+    def undo(self) -> None:
+        """Take the last step of the optimizer back, if there is one since the last other change."""
+        if way := self._ways.get(self.state):
+            before = way.before
+            self._become(before, before.trace(), self.selected, ["logits"], self._lens)
+
     def show_controls(self) -> None:
+        self.controls["undo"].disabled = self.state not in self._ways
         show_count(self.controls["gradient_accumulation_steps"], self.gradient_accumulation_steps)
         token, entry = _token_and_entry(self.trace, self.selected)
         logit = self.state.logits[0, token, entry].item()
@@ -103,6 +166,14 @@ class LogitsExplorer(Explorer):
 
     def on_control(self, name: str, value: object) -> None:
         match name:
+            case "1 step":
+                self.descend()
+            case "10 steps":
+                self.descend(10)
+            case "undo":
+                self.undo()
+            case "learning_rate":
+                pass  # it is read when a step is taken
             case "logits":
                 token, entry = _token_and_entry(self.trace, self.selected)
                 self.edit({f"logits[0,{token},{entry}]": value})

@@ -60,6 +60,17 @@ def test_a_logit_moves_its_own_gradient_and_not_that_of_the_log_prob(lab, shown)
     reset.press("Enter")
     expect(at_logit).to_have_text(before[0])
 
+    step, undo = (place.get_by_role("button", name=name) for name in ("optimizer step", "undo"))
+    expect(undo).to_be_disabled()
+    for _ in range(3):
+        step.press("Enter")
+    expect(place.locator(".sftviz-picture")).to_contain_text("after 3 steps")
+    expect(at_log_prob).to_have_text(before[1])
+    for _ in range(3):
+        undo.click()
+    expect(undo).to_be_disabled()
+    expect(at_logit).to_have_text(before[0])
+
     cell(place, "logits[0,1,2]").focus()
     for key in "+" * 30:
         place.page.keyboard.press(key)
