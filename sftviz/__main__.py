@@ -21,6 +21,7 @@ from sftviz.terminal import (
     abandon_output,
     columns,
     file_path,
+    has_colours,
     one_line,
     printable,
     remark,
@@ -105,7 +106,7 @@ def _draw(parser: argparse.ArgumentParser, words: list[str]) -> tuple[str, str]:
     with one_line(parser, arguments.save):
         width = columns(WIDTH, NARROWEST) if arguments.width is None else arguments.width
         drawing = step_flow(batch.trace(), batch.tokens, width)
-        said = str(drawing)
+        said = drawing.coloured_text if has_colours() else drawing.text
         if arguments.save is not None:
             said = f"{printable(str(drawing.save(arguments.save)))}: {drawing.alt}"
     return said, above_zero(batch.policy_log_probs)

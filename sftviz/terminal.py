@@ -46,6 +46,14 @@ def columns(widest: int, narrowest: int) -> int:
     return max(narrowest, shutil.get_terminal_size().columns)
 
 
+def has_colours() -> bool:
+    """Whether the output goes to a terminal that shows colours. https://no-color.org"""
+    if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return False
+    # The old console of Windows shows the codes as letters.
+    return "WT_SESSION" in os.environ if os.name == "nt" else os.environ.get("TERM") != "dumb"
+
+
 def say(text: str) -> None:
     """Write to the standard output."""
     if sys.stdout is None:  # the shell has closed it: >&-

@@ -45,6 +45,27 @@ def test_without_options_it_prints_the_worked_example(run):
         assert re.search(rf"\[ +{number}\]", drawing.text)
 
 
+@pytest.mark.parametrize(
+    ("variables", "has_colours"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_only_a_terminal_that_has_colours_gets_them(run, monkeypatch, variables, has_colours):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(os, "name", "posix")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert "\x1b" not in run()[1]  # a pipe
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "112")
+    status, out, _ = run()
+    assert status == 0 and ("\x1b[38;5;" in out) is has_colours
+    assert (
+        re.sub(r"\x1b\[[0-9;]*m", "", out)
+        == step_flow(WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens).text + "\n"
+    )
+
+
 def test_G_and_the_constant_change_the_worked_example(run):
     status, out, _ = run("-G", 4, "--normalize-constant", 7)
     assert status == 0 and "[−0.008929]" in out and "−1 ÷ (4² · 7)" in out

@@ -1,9 +1,13 @@
 """The text backend, against literal pictures."""
 
+import re
+
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import width as cells
 
+from sftviz import FIVE_WORDS, StepInputs, logits_flow, step_flow
 from sftviz.drawing.formatting import token_label
 from sftviz.drawing.scene import Align, Arrow, Card, Cell, Column, Flow, Row, Text
 from sftviz.drawing.text import draw
@@ -88,3 +92,29 @@ def test_any_tokens_keep_the_edge_straight(tokens):
     labels = [Row((Text(token_label(token, 6)), Text("|")), gap=1) for token in tokens]
     lines = draw(Card(Column(tuple(labels)))).splitlines()
     assert len(lines) == len(tokens) + 2 and len({cells(line) for line in lines}) == 1
+
+
+def test_colours_are_codes_between_the_same_characters(worked, hostile):
+    for drawing in (
+        step_flow(worked),
+        step_flow(StepInputs(torch.full((2, 6), -0.5), tokens=hostile).trace(), hostile, 48),
+        logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary, 48),
+    ):
+        assert re.sub(r"\x1b\[[0-9;]*m", "", drawing.coloured_text) == drawing.text
+        assert "\x1b" not in drawing.text
+
+
+def test_a_value_has_the_colour_of_its_name_and_a_masked_one_another(worked):
+    text = step_flow(worked).coloured_text
+    loss = re.search(r"(\x1b\[[0-9;]+m)loss\x1b", text)[1]
+    assert f"{loss}[      1.4]" in text
+    response, masked = (
+        re.search(rf"(\x1b\[[0-9;]+m){cell}", text)[1] for cell in (r"\[ +1\]", "░ +0░")
+    )
+    assert len({loss, response, masked}) == 3
+
+
+def test_a_colour_is_the_nearest_that_every_terminal_has():
+    # The frame is #3a80bf: 58, 128, 191. The nearest are 95, 135, 175, at 1, 2, 3 of the cube.
+    cell = Cell("1", 4, "response")
+    assert draw(cell, colours=True) == f"\x1b[38;5;{16 + 1 * 36 + 2 * 6 + 3}m[ 1]\x1b[0m"

@@ -25,6 +25,11 @@ class Drawing:
         return text.draw(self.scene)
 
     @property
+    def coloured_text(self) -> str:
+        """The same text with ANSI colours, for a terminal that has them."""
+        return text.draw(self.scene, colours=True)
+
+    @property
     def svg(self) -> str:
         """The drawing as a complete SVG document, in light colours."""
         return svg.draw(self.scene)

@@ -1,5 +1,11 @@
-"""A scene as lines of Unicode text: for terminals, for screen readers, and for tests."""
+"""A scene as lines of Unicode text: for terminals, for screen readers, and for tests.
 
+In a terminal the text can have colours too. Whether its ground is light or dark is not known: so
+they are the colours of the frames in the light theme, which can be seen on white and on black.
+"""
+
+from functools import cache
+from itertools import groupby
 from math import ceil
 
 from wcwidth import width as cells
@@ -8,11 +14,14 @@ from sftviz.drawing.formatting import graphemes
 from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Strip, Text
 from sftviz.drawing.theme import TONES
 
+_CUBE = (0, 95, 135, 175, 215, 255)  # how much red, green or blue: 6³ colours
 BARS = "░▁▂▃▄▅▆▇█!"  # the levels of a strip
 
 
-def draw(scene: Node) -> str:
+def draw(scene: Node, *, colours: bool = False) -> str:
     """Draw a scene as text, one line per row of cells, without trailing blanks.
+
+    With `colours` there are ANSI codes between the same characters, one colour for each tone.
 
     >>> from sftviz.drawing.scene import Card, Cell, Row, Text
     >>> print(draw(Card(Row((Text("loss ="), Cell("1.4", 7, "loss")), gap=1))))
@@ -21,7 +30,11 @@ def draw(scene: Node) -> str:
     ╰────────────────╯
     """
     canvas = [[" "] * scene.width for _ in range(scene.height)]
+    tones = [["ink"] * scene.width for _ in range(scene.height)]
     for x, y, shape in scene.marks():
+        if isinstance(shape, Text | Cell | Strip):
+            tone = "bar" if isinstance(shape, Strip) else shape.tone
+            tones[y][x : x + shape.width] = [tone] * shape.width
         match shape:
             case Text(text):
                 _write(canvas[y], x, text)
@@ -42,7 +55,34 @@ def draw(scene: Node) -> str:
                 canvas[y][x], canvas[y + length][x] = "┬", "▼"
                 for line in canvas[y + 1 : y + length]:
                     line[x] = "│"
+    if colours:
+        canvas = list(map(_coloured, canvas, tones))
     return "\n".join("".join(line).rstrip() for line in canvas)
+
+
+def _coloured(line: list[str], tones: list[str]) -> list[str]:
+    """The parts of a line that have one tone, each between two codes."""
+    parts = []
+    for tone, cells_of in groupby(zip(line, tones, strict=True), key=lambda pair: pair[1]):
+        text, code = "".join([piece for piece, _ in cells_of]), _code(tone)
+        parts.append(f"\x1b[{code}m{text}\x1b[0m" if code and text.strip() else text)
+    return parts
+
+
+@cache
+def _code(tone: str) -> str:
+    """The ANSI code of a tone: its nearest colour among the 216 that terminals have."""
+    if tone == "title":
+        return "1"  # bold
+    paint = TONES[tone].light
+    colour = paint.edge if paint.edge != "none" else paint.fill
+    if tone in ("ink", "entry", "card", "badge") or colour == "none":
+        return ""
+    red, green, blue = (
+        min(range(6), key=lambda side: abs(_CUBE[side] - part))
+        for part in bytes.fromhex(colour[1:])
+    )
+    return f"38;5;{16 + 36 * red + 6 * green + blue}"
 
 
 def _bracket(x: int, outline: Outline) -> tuple[int, str]:
