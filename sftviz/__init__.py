@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.exercises.judge import check_step
     from sftviz.exercises.verdict import Verdict
     from sftviz.explorers.accumulation import AccumulationExplorer
+    from sftviz.explorers.directions import DivisorExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
     from sftviz.explorers.step import StepExplorer
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "MISTAKES": "sftviz.mistakes",
     "AccumulationExplorer": "sftviz.explorers.accumulation",
+    "DivisorExplorer": "sftviz.explorers.directions",
     "Finding": "sftviz.inspection.checks.finding",
     "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",
@@ -66,14 +68,14 @@ _LAZY = {
 # fmt: off
 __all__ = [
     "FIVE_WORDS", "MISTAKEN_SCALINGS", "MISTAKES", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
-    "AccumulationExplorer", "AccumulationTrace", "Drawing", "Finding", "GradientShares",
-    "Inspection", "InspectionExplorer", "LogitsExplorer", "LogitsInputs", "LogitsTrace",
-    "MicrobatchRecord", "Mistake", "Recognition", "Scaling", "Stage", "StepExplorer",
-    "StepInputs", "StepTrace", "TokenBatch", "Verdict", "accumulate", "accumulation_flow",
-    "build_token_batch", "check_step", "compute_entropy", "explain_step",
-    "full_batch_gradient", "get_response_log_probs", "gradient_formula", "gradient_shares",
-    "gradient_table", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
-    "mask_labels", "masked_normalize", "recognise", "scaling_table",
+    "AccumulationExplorer", "AccumulationTrace", "DivisorExplorer", "Drawing", "Finding",
+    "GradientShares", "Inspection", "InspectionExplorer", "LogitsExplorer", "LogitsInputs",
+    "LogitsTrace", "MicrobatchRecord", "Mistake", "Recognition", "Scaling", "Stage",
+    "StepExplorer", "StepInputs", "StepTrace", "TokenBatch", "Verdict", "accumulate",
+    "accumulation_flow", "build_token_batch", "check_step", "compute_entropy",
+    "explain_step", "full_batch_gradient", "get_response_log_probs", "gradient_formula",
+    "gradient_shares", "gradient_table", "inspect_batch", "key_formula", "load_inputs",
+    "logits_flow", "mask_labels", "masked_normalize", "recognise", "scaling_table",
     "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
     "token_texts", "trace_logits", "trace_step",
 ]

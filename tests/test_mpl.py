@@ -9,7 +9,7 @@ import torch
 from sftviz import step_flow, trace_step
 from sftviz.drawing import mpl, svg
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.scene import Card, Cell, Column, Row, Text
+from sftviz.drawing.scene import Card, Cell, Column, Row, Text, Trail
 from sftviz.drawing.theme import paint
 
 SCENE = Card(Column((Text("Title", "title"), Row((Text("loss = "), Cell("1.4", 7, "loss"))))))
@@ -47,6 +47,12 @@ def test_every_mark_is_drawn_in_its_colours():
     assert ax.texts[2].get_color() == paint("loss", "light").ink
     card, value = ax.patches
     assert card.get_width() > value.get_width() == 7 * svg.CELL_WIDTH - 1
+
+
+def test_a_trail_is_an_arrow_for_each_pair_of_points():
+    arrows = mpl.draw(Trail(10, 2, ((0, 2), (5, 2), (5, 1)), "loss")).axes[0].texts
+    assert [arrow.xy for arrow in arrows] == [(40, 42), (40, 21)]
+    assert [arrow.xyann for arrow in arrows] == [(0, 42), (40, 42)]
 
 
 def test_masked_values_are_hatched():

@@ -9,7 +9,7 @@ import torch
 
 from sftviz import WORKED_EXAMPLE, key_formula, step_flow, token_table, trace_step
 from sftviz.drawing import svg
-from sftviz.drawing.scene import Arrow, Card, Cell, Column, Row, Text, lower
+from sftviz.drawing.scene import Arrow, Card, Cell, Column, Row, Text, Trail, lower
 from sftviz.drawing.theme import OVERVIEW_TONES, TONES
 from sftviz.step import StepTrace
 
@@ -72,6 +72,16 @@ def test_an_arrow_points_down():
 
     (path,) = ElementTree.fromstring(svg.draw(Down())).iter(f"{SVG}path")
     assert path.get("d").startswith("M4 10.5V30.5")
+
+
+def test_a_trail_goes_through_its_points_with_a_head_at_each_but_the_first():
+    trail = Trail(10, 2, ((0, 2), (5, 2), (5, 1)), "loss", is_dashed=True)
+    line, heads = ElementTree.fromstring(svg.draw(trail)).iter(f"{SVG}path")
+    assert line.get("d") == "M0.0 42.0L40.0 42.0L40.0 21.0"
+    assert "dashed" in line.get("class") and "dashed" not in heads.get("class")
+    tips = re.findall(r"L(\S+ \S+)L", heads.get("d"))
+    assert tips == ["40.0 42.0", "40.0 21.0"]
+    assert ".trail" not in svg.draw(Text("no trail"))  # its style only where there is one
 
 
 def test_hatching_stays_inside_its_frame():

@@ -9,7 +9,7 @@ from wcwidth import width as cells
 
 from sftviz import FIVE_WORDS, StepInputs, logits_flow, step_flow
 from sftviz.drawing.formatting import token_label
-from sftviz.drawing.scene import Align, Arrow, Card, Cell, Column, Flow, Row, Text
+from sftviz.drawing.scene import Align, Arrow, Card, Cell, Column, Flow, Row, Stack, Text, Trail
 from sftviz.drawing.text import draw
 
 
@@ -118,3 +118,12 @@ def test_a_colour_is_the_nearest_that_every_terminal_has():
     # The frame is #3a80bf: 58, 128, 191. The nearest are 95, 135, 175, at 1, 2, 3 of the cube.
     cell = Cell("1", 4, "response")
     assert draw(cell, colours=True) == f"\x1b[38;5;{16 + 1 * 36 + 2 * 6 + 3}m[ 1]\x1b[0m"
+
+
+def test_a_trail_is_a_line_of_dots_eight_to_a_cell():
+    down = Trail(4, 1, ((0, 0), (3.9, 0.99)), "loss")
+    assert draw(down) == "⠑⠢⢄⡀" or len(draw(down)) == 4
+    flat = Trail(4, 1, ((0, 0), (3.9, 0)), "loss")
+    assert draw(flat) == "⠉⠉⠉⠉"
+    both = Stack((flat, Trail(4, 1, ((0, 0.9), (3.9, 0.9)), "grad")))
+    assert draw(both) == "⣉⣉⣉⣉"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from unicodedata import category
 
@@ -14,7 +15,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path as Outlines
 
 from sftviz.drawing.bars import place_bars
-from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Shape, Strip, Text
+from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Shape, Strip, Text, Trail
 from sftviz.drawing.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
 from sftviz.drawing.theme import paint
 
@@ -115,6 +116,12 @@ def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
             size = ((x1 - x0) * CELL_WIDTH + 4, (y1 - y0) * CELL_HEIGHT + 2)
             edge = paint(shape.tone, "light").edge
             ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=edge, lw=2 * _POINTS))
+        case Trail(_, _, points, tone, is_dashed):
+            at = [(left + x * CELL_WIDTH, top + y * CELL_HEIGHT) for x, y in points]
+            look = {"color": paint(tone, "light").edge, "linewidth": 2 * _POINTS}
+            look |= {"linestyle": (0, (3, 2)) if is_dashed else "-", "shrinkA": 0, "shrinkB": 0}
+            for tail, tip in pairwise(at):
+                ax.annotate("", tip, tail, arrowprops={"arrowstyle": "->", **look})
         case Frame():
             _add_box(ax, left, top, shape, inset=(CELL_WIDTH / 2, CELL_HEIGHT / 2), radius=9)
         case Arrow(length):

@@ -2,9 +2,9 @@
 
 A scene is a tree of nodes: text, cells with a value, strips of bars, rows and columns of them,
 cards, a flow of cards. Each node knows its size in cells and lowers itself to marks: texts, cells,
-strips, outlines, frames and arrows at integer positions. A mark has a tone, which is its meaning;
-if it shows a value, it has a key, which is the name of that value: `grad[1,3]`. There are no
-colours and no pixels in a scene.
+strips, outlines, trails, frames and arrows at integer positions. A mark has a tone, which is its
+meaning; if it shows a value, it has a key, which is the name of that value: `grad[1,3]`. There are
+no colours and no pixels in a scene.
 """
 
 from collections.abc import Sequence
@@ -117,6 +117,20 @@ class Outline(NamedTuple):
         return [(x, y, self)]
 
 
+class Trail(NamedTuple):
+    """Arrows head to tail, through points of a plane."""
+
+    width: int
+    height: int
+    points: tuple[tuple[float, float], ...]  # in cells, from the upper left corner
+    tone: str
+    is_dashed: bool = False
+    key = None
+
+    def marks(self, x: int = 0, y: int = 0) -> "list[Mark]":
+        return [(x, y, self)]
+
+
 class Frame(NamedTuple):
     """The border of a card."""
 
@@ -134,7 +148,7 @@ class Arrow(NamedTuple):
     key = None
 
 
-Shape = Text | Cell | Strip | Outline | Frame | Arrow
+Shape = Text | Cell | Strip | Outline | Trail | Frame | Arrow
 Mark = tuple[int, int, Shape]  # the shape's upper left cell is (x, y)
 
 
@@ -286,7 +300,7 @@ class Flow:
 
 
 # Each has a width and a height in cells, and returns its marks at a position.
-Node = Text | Cell | Strip | Outline | Row | Column | Stack | Align | Card | Flow
+Node = Text | Cell | Strip | Outline | Trail | Row | Column | Stack | Align | Card | Flow
 
 
 def lower(scene: Node) -> Page:

@@ -5,9 +5,11 @@ stylesheet. Nothing has an id, so a page can show many pictures. Groups are not
 nested, except in the one around all of them, so a page can compare two pictures group by group.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from html import escape
+from itertools import pairwise
 from typing import Literal
 
 from sftviz.drawing.bars import Turns, place_bars
@@ -23,6 +25,7 @@ from sftviz.drawing.scene import (
     Shape,
     Strip,
     Text,
+    Trail,
     lower,
 )
 from sftviz.drawing.theme import OVERVIEW_TONES, TONES, Mode, paint
@@ -36,8 +39,8 @@ TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
 def draw(scene: Node, mode: Mode | Literal["page"] = "light") -> str:
     """Draw a scene as a whole SVG document; in "page" it is light or dark, as its page is."""
     page = lower(scene)
-    has_strips = any([isinstance(shape, Strip) for _, _, shape in page.marks])
-    return markup(page, style=f"<style>{stylesheet(mode, has_strips=has_strips)}</style>")
+    kinds = {type(shape) for _, _, shape in page.marks}
+    return markup(page, style=f"<style>{stylesheet(mode, kinds)}</style>")
 
 
 def markup(page: Page, style: str = "") -> str:
@@ -56,20 +59,23 @@ def size(page: Page) -> tuple[int, int]:
     return page.width * CELL_WIDTH + 2 * MARGIN, page.height * CELL_HEIGHT + 2 * MARGIN
 
 
-def stylesheet(mode: Mode | Literal["page"], *, has_strips: bool = True) -> str:
-    """Fonts, lines, and the colours of every tone, for `markup`."""
+def stylesheet(mode: Mode | Literal["page"], kinds: Collection[type] = (Strip, Trail)) -> str:
+    """Fonts, lines, and the colours of every tone, for `markup` of these kinds of shapes."""
     css = (
         f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
         f".sftviz .title text{{font:600 14px {TITLE_FONT}}}"
         ".sftviz .arrow{stroke-width:1.5}"
         f".sftviz .hatch{{stroke-width:{CELL_HEIGHT - 4};stroke-dasharray:1.4 5.6}}"
     )
-    if has_strips:
+    if Trail in kinds:
+        css += ".sftviz path.trail{fill:none!important;stroke-width:2}"
+        css += ".sftviz .dashed{stroke-dasharray:5 3}"
+    if Strip in kinds:
         css += (
             ".sftviz .plain,.sftviz .area{stroke:none!important}"
             ".sftviz path.sign{stroke-width:3}.sftviz .lens>rect{stroke-width:2}"
         )
-    tones = [tone for tone in TONES if has_strips or tone not in OVERVIEW_TONES]
+    tones = [tone for tone in TONES if {*kinds} & {Strip, Trail} or tone not in OVERVIEW_TONES]
     if mode == "page":
         # The light colours first: some programs that draw SVG ignore what is in an @media.
         dark = f"@media (prefers-color-scheme:dark){{{_colours(tones, 'dark')}}}"
@@ -119,6 +125,8 @@ def _elements(x: int, y: int, shape: Shape) -> str:
             x0, x1 = left + x0 * CELL_WIDTH - 2, left + x1 * CELL_WIDTH + 2
             y0, y1 = top + y0 * CELL_HEIGHT - 1, top + y1 * CELL_HEIGHT + 1
             return area + _rect(round(x0, 1), round(y0, 1), round(x1 - x0, 1), round(y1 - y0, 1), 3)
+        case Trail():
+            return _trail(shape, left, top)
         case Frame(width, height):
             right, bottom = (width - 1) * CELL_WIDTH, (height - 1) * CELL_HEIGHT
             return _rect(left + CELL_WIDTH / 2, top + CELL_HEIGHT / 2, right, bottom, radius=9)
@@ -145,6 +153,27 @@ def _strip(strip: Strip, left: int, top: int) -> str:
         + f'<path class="bar" d="{_outlines(parts.bars)}"/>'
         + (f'<path class="sign" d="{signs}"/>' if signs else "")
     )
+
+
+def _trail(trail: Trail, left: int, top: int) -> str:
+    points = [(left + x * CELL_WIDTH, top + y * CELL_HEIGHT) for x, y in trail.points]
+    line = "L".join([f"{x:.1f} {y:.1f}" for x, y in points])
+    heads = "".join([_head(*ends) for ends in pairwise(points)])
+    kind = " dashed" if trail.is_dashed else ""
+    return (
+        f'<path class="{trail.tone} trail{kind}" d="M{line}"/>'
+        f'<path class="{trail.tone} trail" d="{heads}"/>'
+    )
+
+
+def _head(tail: tuple[float, float], tip: tuple[float, float]) -> str:
+    """The head of an arrow: two strokes of 6 px, each 30° from its line."""
+    back = math.atan2(tail[1] - tip[1], tail[0] - tip[0])
+    ends = [
+        (tip[0] + 6 * math.cos(at), tip[1] + 6 * math.sin(at)) for at in (back - 0.52, back + 0.52)
+    ]
+    (x0, y0), (x1, y1) = ends
+    return f"M{x0:.1f} {y0:.1f}L{tip[0]:.1f} {tip[1]:.1f}L{x1:.1f} {y1:.1f}"
 
 
 def _outlines(outlines: Iterable[Turns]) -> str:

@@ -5,16 +5,18 @@ they are the colours of the frames in the light theme, which can be seen on whit
 """
 
 from functools import cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import ceil
 
 from wcwidth import width as cells
 
 from sftviz.drawing.formatting import graphemes
-from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Strip, Text
+from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Strip, Text, Trail
 from sftviz.drawing.theme import TONES
 
 _CUBE = (0, 95, 135, 175, 215, 255)  # how much red, green or blue: 6³ colours
+_NO_DOT = 0x2800  # the first character of braille; the eight dots are bits added to it
+_DOTS = ((1, 8), (2, 16), (4, 32), (64, 128))
 BARS = "░▁▂▃▄▅▆▇█!"  # the levels of a strip
 
 
@@ -45,6 +47,8 @@ def draw(scene: Node, *, colours: bool = False) -> str:
                 _write(canvas[y], x, "".join([BARS[level] for level in shape.cells]))
             case Outline(_, height):
                 _write(canvas[y + height], *_bracket(x, shape))
+            case Trail():
+                _draw_trail(canvas, tones, x, y, shape)
             case Frame(width, height):
                 edge = "─" * (width - 2)
                 _write(canvas[y], x, f"╭{edge}╮")
@@ -91,6 +95,24 @@ def _bracket(x: int, outline: Outline) -> tuple[int, str]:
     start = min(int(left), outline.width - 1)
     inside = max(0, ceil(right) - start - 2)
     return x + start, f"└{'─' * inside}┘" if right > start + 1 else "▲"
+
+
+def _draw_trail(
+    canvas: list[list[str]], tones: list[list[str]], x: int, y: int, trail: Trail
+) -> None:
+    """A line of dots: a cell has eight, in two columns and four rows."""
+    for (x0, y0), (x1, y1) in pairwise(trail.points):
+        count = max(1, round(max(abs(x1 - x0) * 2, abs(y1 - y0) * 4)))
+        for i in range(count + 1):
+            if trail.is_dashed and i % 4 == 3:
+                continue
+            at, line = x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count
+            column, row = min(int(at), trail.width - 1), min(int(line), trail.height - 1)
+            dot = _DOTS[min(3, int((line - row) * 4))][min(1, int((at - column) * 2))]
+            before = canvas[y + row][x + column]
+            dots = ord(before) - _NO_DOT if _NO_DOT <= ord(before or " ") < _NO_DOT + 256 else 0
+            canvas[y + row][x + column] = chr(_NO_DOT + (dots | dot))
+            tones[y + row][x + column] = trail.tone
 
 
 def _write(line: list[str], x: int, text: str) -> None:

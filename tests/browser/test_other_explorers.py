@@ -116,3 +116,18 @@ def test_a_window_is_scrubbed_played_and_changed(lab, shown):
 
     leaves_the_notebook_alone(place, moment, play, rule)
     keeps_nobody_out(lab, place, "timeline")
+
+
+def test_every_rule_follows_the_rows_of_a_microbatch(lab, shown):
+    place = shown("DivisorExplorer")
+    picture = place.locator(".sftviz-picture")
+    expect(picture).to_contain_text("÷ G²: 0.75 times as long")
+    rows = place.get_by_role("slider", name="B", exact=True)
+    for _ in range(5):  # a burst: only the last value counts
+        rows.press("ArrowRight")
+    for _ in range(4):
+        rows.press("ArrowLeft")
+    expect(picture).to_contain_text("÷ G², ÷ B·G, ÷ tokens: arrives there")
+    place.get_by_role("checkbox", name="the data ran out").press("Space")
+    expect(picture).to_contain_text("0.75 times as long")
+    keeps_nobody_out(lab, place, "divisor")
