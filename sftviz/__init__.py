@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.explorers.directions import DivisorExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
+    from sftviz.explorers.masking import MaskExplorer
     from sftviz.explorers.step import StepExplorer
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
@@ -56,6 +57,7 @@ _LAZY = {
     "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",
     "LogitsExplorer": "sftviz.explorers.logits",
+    "MaskExplorer": "sftviz.explorers.masking",
     "Mistake": "sftviz.mistakes",
     "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
@@ -70,9 +72,9 @@ __all__ = [
     "FIVE_WORDS", "MISTAKEN_SCALINGS", "MISTAKES", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
     "AccumulationExplorer", "AccumulationTrace", "DivisorExplorer", "Drawing", "Finding",
     "GradientShares", "Inspection", "InspectionExplorer", "LogitsExplorer", "LogitsInputs",
-    "LogitsTrace", "MicrobatchRecord", "Mistake", "Recognition", "Scaling", "Stage",
-    "StepExplorer", "StepInputs", "StepTrace", "TokenBatch", "Verdict", "accumulate",
-    "accumulation_flow", "build_token_batch", "check_step", "compute_entropy",
+    "LogitsTrace", "MaskExplorer", "MicrobatchRecord", "Mistake", "Recognition", "Scaling",
+    "Stage", "StepExplorer", "StepInputs", "StepTrace", "TokenBatch", "Verdict",
+    "accumulate", "accumulation_flow", "build_token_batch", "check_step", "compute_entropy",
     "explain_step", "full_batch_gradient", "get_response_log_probs", "gradient_formula",
     "gradient_shares", "gradient_table", "inspect_batch", "key_formula", "load_inputs",
     "logits_flow", "mask_labels", "masked_normalize", "recognise", "scaling_table",

@@ -131,3 +131,21 @@ def test_every_rule_follows_the_rows_of_a_microbatch(lab, shown):
     place.get_by_role("checkbox", name="the data ran out").press("Space")
     expect(picture).to_contain_text("0.75 times as long")
     keeps_nobody_out(lab, place, "divisor")
+
+
+def test_a_conversation_of_ones_own_loses_its_first_word(lab, shown):
+    place = shown("MaskExplorer")
+    picture = place.locator(".sftviz-picture")
+    place.get_by_role("textbox", name="response").fill("Paris .")
+    expect(cell(place, "labels[0,4]")).to_have_text("Paris")
+    place.get_by_role("combobox", name="what goes wrong").select_option("mask about the token read")
+    expect(picture).to_contain_text("Never learned: “Paris”.")
+    expect(cell(place, "response_mask[0,4]")).to_have_text("0")
+    cell(place, "labels[0,4]").focus()
+    place.page.keyboard.press("ArrowDown")  # from the label to its bit
+    expect(cell(place, "response_mask[0,4]")).to_be_focused()
+    place.get_by_role("textbox", name="response").fill("")
+    expect(place.get_by_role("alert")).to_contain_text("the response has no word")
+    place.get_by_role("textbox", name="response").fill("Paris")
+    expect(place.get_by_role("alert")).to_be_hidden()
+    keeps_nobody_out(lab, place, "masks")
