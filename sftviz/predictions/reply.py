@@ -44,8 +44,8 @@ def reply(ask: Ask, answer: object) -> Reply:
     Example:
         >>> from sftviz.examples import WORKED_EXAMPLE
         >>> loss = Number("scaled_loss", lambda: 0.7, inputs=WORKED_EXAMPLE, quantity="scaled_loss")
-        >>> reply(loss, "0.2").message
-        'No known mistake gives 0.2 here.'
+        >>> reply(loss, "5").message
+        'No known mistake gives 5 here.'
     """
     match ask:
         case Number():
