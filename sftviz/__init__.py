@@ -8,7 +8,7 @@ examples to try them on. Everything else is imported from its module.
 
 The modules beside this file are the subject: the step and what it works on. May import: `torch`,
 `numpy`. May be imported by: `views`, `explorers`, `experiments`, `inspection`, `mistakes`,
-`exercises`.
+`exercises`, `predictions`.
 """
 
 from importlib import import_module
@@ -37,10 +37,12 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.exercises.judge import check_step
     from sftviz.exercises.verdict import Verdict
     from sftviz.explorers.accumulation import AccumulationExplorer
+    from sftviz.explorers.beliefs import Beliefs
     from sftviz.explorers.directions import DivisorExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
     from sftviz.explorers.masking import MaskExplorer
+    from sftviz.explorers.prediction import Prediction
     from sftviz.explorers.step import StepExplorer
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
@@ -52,6 +54,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "MISTAKES": "sftviz.mistakes",
     "AccumulationExplorer": "sftviz.explorers.accumulation",
+    "Beliefs": "sftviz.explorers.beliefs",
     "DivisorExplorer": "sftviz.explorers.directions",
     "Finding": "sftviz.inspection.checks.finding",
     "Inspection": "sftviz.inspection.inspection",
@@ -59,6 +62,7 @@ _LAZY = {
     "LogitsExplorer": "sftviz.explorers.logits",
     "MaskExplorer": "sftviz.explorers.masking",
     "Mistake": "sftviz.mistakes",
+    "Prediction": "sftviz.explorers.prediction",
     "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
     "Verdict": "sftviz.exercises.verdict",
@@ -70,14 +74,15 @@ _LAZY = {
 # fmt: off
 __all__ = [
     "FIVE_WORDS", "MISTAKEN_SCALINGS", "MISTAKES", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
-    "AccumulationExplorer", "AccumulationTrace", "DivisorExplorer", "Drawing", "Finding",
-    "GradientShares", "Inspection", "InspectionExplorer", "LogitsExplorer", "LogitsInputs",
-    "LogitsTrace", "MaskExplorer", "MicrobatchRecord", "Mistake", "Recognition", "Scaling",
-    "Stage", "StepExplorer", "StepInputs", "StepTrace", "TokenBatch", "Verdict",
-    "accumulate", "accumulation_flow", "build_token_batch", "check_step", "compute_entropy",
-    "explain_step", "full_batch_gradient", "get_response_log_probs", "gradient_formula",
-    "gradient_shares", "gradient_table", "inspect_batch", "key_formula", "load_inputs",
-    "logits_flow", "mask_labels", "masked_normalize", "recognise", "scaling_table",
+    "AccumulationExplorer", "AccumulationTrace", "Beliefs", "DivisorExplorer", "Drawing",
+    "Finding", "GradientShares", "Inspection", "InspectionExplorer", "LogitsExplorer",
+    "LogitsInputs", "LogitsTrace", "MaskExplorer", "MicrobatchRecord", "Mistake",
+    "Prediction", "Recognition", "Scaling", "Stage", "StepExplorer", "StepInputs",
+    "StepTrace", "TokenBatch", "Verdict", "accumulate", "accumulation_flow",
+    "build_token_batch", "check_step", "compute_entropy", "explain_step",
+    "full_batch_gradient", "get_response_log_probs", "gradient_formula", "gradient_shares",
+    "gradient_table", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
+    "mask_labels", "masked_normalize", "recognise", "scaling_table",
     "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
     "token_texts", "trace_logits", "trace_step",
 ]

@@ -6,7 +6,7 @@ nested, except in the one around all of them, so a page can compare two pictures
 """
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 from html import escape
 from itertools import pairwise
@@ -28,19 +28,20 @@ from sftviz.drawing.scene import (
     Trail,
     lower,
 )
-from sftviz.drawing.theme import OVERVIEW_TONES, TONES, Mode, paint
+from sftviz.drawing.theme import OVERVIEW_TONES, QUESTION_TONES, SENTENCES, TONES, Mode, paint
 
 CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
 MARGIN = 8  # px around the scene
 FONT = "'DejaVu Sans Mono',Menlo,'Cascadia Mono',Consolas,ui-monospace,monospace"
 TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
+_ALL = frozenset({*TONES, "strip", Trail.__name__})
 
 
 def draw(scene: Node, mode: Mode | Literal["page"] = "light") -> str:
     """Draw a scene as a whole SVG document; in "page" it is light or dark, as its page is."""
     page = lower(scene)
-    kinds = {type(shape) for _, _, shape in page.marks}
-    return markup(page, style=f"<style>{stylesheet(mode, kinds)}</style>")
+    used = {name for _, _, shape in page.marks for name in (shape.tone, type(shape).__name__)}
+    return markup(page, style=f"<style>{stylesheet(mode, used)}</style>")
 
 
 def markup(page: Page, style: str = "") -> str:
@@ -59,23 +60,35 @@ def size(page: Page) -> tuple[int, int]:
     return page.width * CELL_WIDTH + 2 * MARGIN, page.height * CELL_HEIGHT + 2 * MARGIN
 
 
-def stylesheet(mode: Mode | Literal["page"], kinds: Collection[type] = (Strip, Trail)) -> str:
-    """Fonts, lines, and the colours of every tone, for `markup` of these kinds of shapes."""
+def stylesheet(mode: Mode | Literal["page"], used: Set[str] = _ALL) -> str:
+    """Fonts, lines, and the colours of every tone, for `markup`; of rare tones, if one is used."""
+    has_strips = "strip" in used
+    has_questions = not used.isdisjoint(QUESTION_TONES)
     css = (
         f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
         f".sftviz .title text{{font:600 14px {TITLE_FONT}}}"
         ".sftviz .arrow{stroke-width:1.5}"
         f".sftviz .hatch{{stroke-width:{CELL_HEIGHT - 4};stroke-dasharray:1.4 5.6}}"
     )
-    if Trail in kinds:
+    if Trail.__name__ in used:
         css += ".sftviz path.trail{fill:none!important;stroke-width:2}"
         css += ".sftviz .dashed{stroke-dasharray:5 3}"
-    if Strip in kinds:
+    if has_strips:
         css += (
             ".sftviz .plain,.sftviz .area{stroke:none!important}"
             ".sftviz path.sign{stroke-width:3}.sftviz .lens>rect{stroke-width:2}"
         )
-    tones = [tone for tone in TONES if {*kinds} & {Strip, Trail} or tone not in OVERVIEW_TONES]
+    if has_questions:
+        css += (
+            f".sftviz .prose text{{font:14px {TITLE_FONT}}}"
+            f".sftviz .reply text{{font:600 14px {TITLE_FONT}}}"
+            ".sftviz .asked>rect{stroke-dasharray:4 3}.sftviz .asked text{font-weight:600}"
+        )
+    absent = {
+        *(() if has_strips else OVERVIEW_TONES),
+        *(() if has_questions else QUESTION_TONES),
+    } - used
+    tones = [tone for tone in TONES if tone not in absent]
     if mode == "page":
         # The light colours first: some programs that draw SVG ignore what is in an @media.
         dark = f"@media (prefers-color-scheme:dark){{{_colours(tones, 'dark')}}}"
@@ -109,7 +122,9 @@ def _elements(x: int, y: int, shape: Shape) -> str:
     match shape:
         case Text(text, tone):
             # With this length the text fills its cells in any font.
-            length = f' textLength="{text_width(text) * CELL_WIDTH}"' if tone != "title" else ""
+            length = (
+                f' textLength="{text_width(text) * CELL_WIDTH}"' if tone not in SENTENCES else ""
+            )
             return f'<text x="{left}" y="{top + 15}"{length}>{escape(text)}</text>'
         case Cell(text, width, tone):
             box = (left + 0.5, top + 1.5, width * CELL_WIDTH - 1, CELL_HEIGHT - 3)
