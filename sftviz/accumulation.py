@@ -63,6 +63,7 @@ class AccumulationTrace:
     microbatches: tuple[MicrobatchRecord, ...]
     full_batch_grad: Gradient
     leftover: Gradient | None  # what was in `.grad` before the window, if not cleared
+    parameters: Gradient  # before the optimizer's step
 
     @property
     def grad(self) -> Gradient:
@@ -134,6 +135,7 @@ def accumulate(
     counted = count_window([batch.response_mask != 0 for batch in microbatches], G)
     with torch.inference_mode(False), torch.enable_grad():
         copy, parameters = _copy(model, leftover)
+        before = _record(parameters, parameters)
         added: dict[str, Tensor] = {}
         for name, parameter in parameters.items():  # called before the gradient is added to .grad
             parameter.register_hook(lambda grad, name=name: added.update({name: grad}))
@@ -163,7 +165,31 @@ def accumulate(
         microbatches=tuple(records),
         full_batch_grad=full_batch_gradient(model, microbatches, scaling.per, normalize_constant),
         leftover=leftover,
+        parameters=before,
     )
+
+
+def after_step(trace: AccumulationTrace, learning_rate: float = 1.0) -> Gradient:
+    """The parameters after `optimizer.step()` of SGD, which uses the accumulated gradient.
+
+    Returns:
+        One tensor per parameter, by its name.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+
+    Example:
+        >>> from sftviz.experiments.bigram import BigramModel, make_window
+        >>> trace = accumulate(BigramModel(), make_window(B=3, G=2), "B·G")
+        >>> moved = trace.parameters["table"] - after_step(trace)["table"]
+        >>> torch.allclose(moved, trace.grad["table"], atol=1e-6)
+        True
+    """
+    with torch.inference_mode(False):
+        parameters = {name: nn.Parameter(at.clone()) for name, at in trace.parameters.items()}
+        for name, parameter in parameters.items():
+            parameter.grad = trace.grad[name].clone()
+        torch.optim.SGD(parameters.values(), lr=learning_rate).step()
+    return {name: parameter.detach() for name, parameter in parameters.items()}
 
 
 def backward(

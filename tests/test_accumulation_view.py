@@ -27,34 +27,80 @@ def framed(drawing):
 def test_at_every_moment_the_numbers_are_torchs_grad(trace):
     # .grad from a loop of its own, with nothing of `accumulate` in it
     table = BigramModel(vocab_size=4, dtype=torch.float64).table.detach().requires_grad_()
-    shown = framed(accumulation_flow(trace))
+    was = torch.zeros_like(table)
     for place, batch in enumerate(make_window(B=2, G=3, vocab_size=4), start=1):
         log_probs = torch.log_softmax(table[batch.input_ids], -1)
         picked = log_probs.gather(-1, batch.labels[..., None])[..., 0]
         (-picked[batch.response_mask].sum() / 9).backward()
+        shown = framed(accumulation_flow(trace, reached=place))
         for row in range(4):
             for column in range(4):
-                value = number(table.grad[row, column].item())
-                assert shown[f"grad_{place}[{row},{column}]"] == value
+                now = table.grad[row, column].item()
+                there = number(was[row, column].item()) if place > 1 else ""
+                assert shown[f"grad_before[{row},{column}]"] == there
+                came = now - was[row, column].item()
+                assert float(shown[f"microbatch_grad[{row},{column}]"].replace("−", "-")) == (
+                    pytest.approx(came, rel=1e-3, abs=1e-12)
+                )
+                assert shown[f"grad[{row},{column}]"] == number(now)
+        was = table.grad.clone()
 
 
 def test_only_what_a_microbatch_has_added_to_has_the_tone_of_a_gradient(trace):
-    groups = re.findall(r'class="(\w+)" data-key="(grad_[^"]+)"', accumulation_flow(trace).svg)
-    tones = {key: tone for tone, key in groups}
     for place, batch in enumerate(make_window(B=2, G=3, vocab_size=4), start=1):
+        svg = accumulation_flow(trace, reached=place).svg
+        tones = {key: tone for tone, key in re.findall(r'class="(\w+)" data-key="([^"]+)"', svg)}
         read = set(batch.input_ids[batch.response_mask].tolist())  # before a response token
         for row in range(4):
-            assert tones[f"grad_{place}[{row},0]"] == ("gradient" if row in read else "entry")
+            for field in ("grad", "microbatch_grad"):
+                assert tones[f"{field}[{row},0]"] == ("gradient" if row in read else "entry")
+            assert tones[f"grad_before[{row},0]"] == "entry"
 
 
-def test_what_is_not_reached_keeps_its_place_and_says_nothing(trace):
-    early, late = accumulation_flow(trace, reached=1), accumulation_flow(trace)
-    assert (early.scene.width, early.scene.height) == (late.scene.width, late.scene.height)
-    shown = framed(early)
-    assert shown["grad_1[1,1]"] and "grad_2[1,1]" in early.keys
-    assert not any(text for key, text in shown.items() if key.startswith(("grad_2", "full", "rat")))
-    assert ".grad is None" in late.text and ".grad is None" not in early.text
-    assert early.alt.endswith("1 of 3 are in .grad.")
+def test_the_optimizer_uses_what_is_in_grad(trace):
+    parameter = torch.nn.Parameter(BigramModel(vocab_size=4, dtype=torch.float64).table.detach())
+    parameter.grad = trace.grad["table"].clone()
+    torch.optim.SGD([parameter], lr=1.0).step()
+    shown = framed(accumulation_flow(trace, reached=4))
+    for row in range(4):
+        assert shown[f"parameters_after[{row},1]"] == number(parameter[row, 1].item())
+        assert shown[f"grad[{row},1]"] == number(parameter.grad[row, 1].item())
+    assert "optimizer.step()" in accumulation_flow(trace, reached=4).text
+
+
+def test_what_is_said_to_be_equal_is_equal_to_the_digits(trace):
+    signs = set()
+    for place in (1, 2, 3):
+        drawing = accumulation_flow(trace, reached=place)
+        (sign,) = re.findall(r"([=≈]) what is there now", drawing.text)
+        shown = {key: float(text.replace("−", "-") or 0) for key, text in framed(drawing).items()}
+        exact = all(
+            abs(
+                shown[f"grad_before[{r},{c}]"]
+                + shown[f"microbatch_grad[{r},{c}]"]
+                - shown[f"grad[{r},{c}]"]
+            )
+            < 1e-9
+            for r in range(4)
+            for c in range(4)
+        )
+        assert (sign == "=") is exact
+        signs.add(sign)
+    assert signs == {"=", "≈"}
+
+
+def test_the_full_batch_is_in_sight_of_the_first_microbatch(trace):
+    drawing = accumulation_flow(trace, reached=1)
+    assert "full_batch_grad[1,1]" in drawing.keys and drawing.scene.height * 21 < 480
+    assert "Microbatch 1 of 3: samples 0–1" in drawing.text
+    assert accumulation_flow(trace, reached=0).text.count(".grad is None") == 1
+
+
+def test_the_timeline_says_which_moment_is_shown(trace):
+    lines = [accumulation_flow(trace, reached).text.splitlines()[0] for reached in range(6)]
+    assert lines[0] == "   1 ── 2 ── 3 ── optimizer.step() ── zero_grad()   and the next window"
+    assert lines[2].startswith("  [1]──(2)── 3 ── optimizer")
+    assert "(zero_grad())" in lines[5]
 
 
 def test_the_end_names_ratio_and_cosine(trace):
@@ -78,16 +124,20 @@ def test_a_forgotten_zero_grad_is_told_at_both_ends(trace):
     again = accumulation_flow(accumulate(model, window, "G²", leftover=leftover))
     forgotten = "forgotten: the next window adds to what is in .grad"
     assert forgotten in again.text and again.alt.endswith(f"zero_grad(): {forgotten}.")
-    assert again.text.count("after backward(), added to the gradient of the window before") == 1
+    model_run = accumulate(model, window, "G²", leftover=leftover)
+    assert ".grad of the window before" in accumulation_flow(model_run, reached=1).text
     once = accumulation_flow(trace).text
     assert "forgotten" not in once and "left in it" not in once
 
 
 def test_it_fits_narrow_pages_and_large_parameters():
     window = make_window(B=2, G=3, vocab_size=50)
-    drawing = accumulation_flow(accumulate(BigramModel(vocab_size=50), window, "G"), width=60)
-    assert max(map(len, drawing.text.splitlines())) <= 60
-    assert "column 1 " in drawing.text and "⋮" in drawing.text
+    trace = accumulate(BigramModel(vocab_size=50), window, "G")
+    for width in (48, 60, 112):
+        for reached in range(6):
+            drawing = accumulation_flow(trace, reached, width)
+            assert max(map(len, drawing.text.splitlines())) <= width
+    assert "⋮" in drawing.text
 
 
 def test_the_table_has_a_line_a_rule():
@@ -119,11 +169,12 @@ def changed(before, after):
 
 
 def test_stepping_lights_up_what_was_added_to_and_no_zero(trace):
-    for reached, batch in enumerate(make_window(B=2, G=3, vocab_size=4), start=1):
+    window = make_window(B=2, G=3, vocab_size=4)
+    for reached in (2, 3):
         before, after = (accumulation_flow(trace, moment) for moment in (reached - 1, reached))
-        read = set(batch.input_ids[batch.response_mask].tolist())  # their rows have a gradient
-        lit = {key for key in changed(before, after) if key.startswith("grad_")}
-        assert lit == {f"grad_{reached}[{row},{column}]" for row in read for column in range(4)}
+        read = set(window[reached - 1].input_ids[window[reached - 1].response_mask].tolist())
+        lit = {key for key in changed(before, after) if key.startswith("grad[")}
+        assert lit == {f"grad[{row},{column}]" for row in read for column in range(4)}
     assert len(read) < 4
 
 
@@ -139,7 +190,7 @@ def test_rows_with_a_gradient_are_shown_first():
     drawing = accumulation_flow(trace)
     shown = [row for row in rows if f"full_batch_grad[{row},0]" in drawing.keys]
     assert rows[0] > 0 and len(shown) >= 3
-    assert "column 6" in drawing.text and " more" in drawing.text
+    assert " more" in drawing.text
 
 
 class Shift(torch.nn.Module):
@@ -154,8 +205,9 @@ class Shift(torch.nn.Module):
 
 
 def test_a_model_without_a_matrix_is_drawn_too():
-    drawing = accumulation_flow(accumulate(Shift(), make_window(B=2, G=2, vocab_size=4), "G"))
-    assert "grad_1[0,3]" in drawing.keys and "grad_1[1,0]" not in drawing.keys
+    trace = accumulate(Shift(), make_window(B=2, G=2, vocab_size=4), "G")
+    drawing = accumulation_flow(trace, reached=1)
+    assert "grad[0,3]" in drawing.keys and "grad[1,0]" not in drawing.keys
 
 
 def test_a_rules_name_is_no_markup():

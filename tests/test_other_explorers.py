@@ -179,7 +179,7 @@ def test_the_timeline_follows_its_slider():
 
 
 def test_a_window_that_is_over_stays_over_when_it_grows():
-    explorer = AccumulationExplorer(G=2)
+    explorer = AccumulationExplorer(B=4, G=2)
     slider = explorer.controls["reached"]
     for G in (3, 8, 2, 5):
         explorer.controls["G"].value = G
@@ -252,7 +252,7 @@ def test_a_window_that_can_not_be_is_refused():
         explorer.unevenness = 2
     with pytest.raises(traitlets.TraitError, match="scaling must be one of none, G, G²"):
         explorer.scaling = "G³"
-    assert (explorer.B, explorer.scaling) == (4, "G²")
+    assert (explorer.B, explorer.scaling) == (8, "G²")
 
 
 def test_the_windows_microbatches_are_those_of_make_window():

@@ -25,6 +25,7 @@ from sftviz.validate import check_count
 from sftviz.views.accumulation import accumulation_flow, readings
 
 _VOCABULARY = 4  # the gradient of the model is then a small table
+_AXES = ("the token that is read", "the token that comes next")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class WindowSetting:
     """The window of an `AccumulationExplorer`, and the mistakes that are made with it."""
 
     scaling: str = "G²"
-    B: int = 4
-    G: int = 2
+    B: int = 8
+    G: int = 4
     unevenness: float = 1.0  # how much the lengths of the rows differ, from 0 to 1
     ran_out: bool = False  # the last microbatch is missing, as at the end of the data
     forgot_zero_grad: bool = False  # .grad begins with the gradient of the window before
@@ -132,7 +133,7 @@ class AccumulationExplorer(Explorer):
     def draw(
         self, state: WindowSetting, trace: AccumulationTrace, width: int, lens: object
     ) -> Drawing:
-        return accumulation_flow(trace, state.over, width)
+        return accumulation_flow(trace, state.over, width, _AXES)
 
     def read(
         self, state: WindowSetting, trace: AccumulationTrace, selected: tuple[int, ...]

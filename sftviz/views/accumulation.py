@@ -1,4 +1,4 @@
-"""A window of microbatches: `.grad` after each of them, and the full-batch gradient."""
+"""A window of microbatches, moment by moment: what was in `.grad`, what came, what is there now."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,45 +8,47 @@ from textwrap import wrap
 import torch
 from torch import Tensor
 
-from sftviz.accumulation import AccumulationTrace, MicrobatchRecord
+from sftviz.accumulation import AccumulationTrace, MicrobatchRecord, after_step
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number, relation, rounded, token_label
-from sftviz.drawing.scene import Card, Cell, Column, Node, Row, Text
+from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.rules import Gradient, Scaling
 from sftviz.views.grid import MAX_ROWS, Columns, Places, elide, fit_columns, grid
 from sftviz.views.parts import (
     CELL,
     FRAME,
-    TITLES,
     TONES,
     WIDTH,
     check_width,
     equals,
-    formula,
     ledger,
-    sections,
     table,
     wrapped_formula,
 )
 from sftviz.views.stages import Term
 
-_BODY = 66  # cells, for the longest line with its result
 _NOTE = 22  # cells: "  99999 response tokens"
-_MOST = 6  # columns of a parameter
+_MOST = 4  # columns of a parameter
 _NAME = 24  # cells, at most, for the name of a rule
+_GAP = 3  # cells, between two blocks
+STEP_NAME, ZERO_NAME = "optimizer.step()", "zero_grad()"
 
 
 def accumulation_flow(
-    trace: AccumulationTrace, reached: int | None = None, width: int = WIDTH
+    trace: AccumulationTrace,
+    reached: int | None = None,
+    width: int = WIDTH,
+    axes: tuple[str, str] = ("row", "column"),
 ) -> Drawing:
-    """A window from its first microbatch to `zero_grad()`, with `.grad` after each microbatch.
+    """One moment of a window: what was in `.grad`, what came, and what is there now.
 
     Args:
         trace: the run to draw; of the model's parameters, the first one that is a matrix. Of a
             large one, the rows and columns with a gradient are shown first.
-        reached: how many of its moments are shown: one per microbatch, then the optimizer's step,
-            then `zero_grad()`. The space of later moments stays empty. None: all moments.
-        width: in cells, 48 or more.
+        reached: how many moments are over: one per microbatch, then the optimizer's step, then
+            `zero_grad()`. 0: none. None: all.
+        width: in cells, 48 or more. If there is room, two blocks are side by side.
+        axes: what a row and a column of the parameter are called.
 
     Raises:
         TypeError, ValueError: the width is not an int, or too small.
@@ -61,14 +63,26 @@ sequence, .grad has ratio 2 and cosine 1. zero_grad(): .grad is None, and the ne
     check_width(width)
     count = len(trace.microbatches)
     reached = count + 2 if reached is None else reached
-    page = _Page(trace, reached, width - FRAME)
-    bodies = {
-        **{f"Microbatch {of.index + 1}": page.microbatch(of) for of in trace.microbatches},
-        "optimizer.step()": page.step(),
-        "zero_grad()": page.zero_grad(),
-    }
-    flow = sections(bodies, first=1, beside=TITLES + page.body <= width - FRAME)
-    return Drawing(flow, _describe(trace, reached))
+    page = _Page(trace, reached, width - FRAME, axes)
+    scene = Column((*_timeline(count, reached, width), Card(page.body)))
+    return Drawing(scene, _describe(trace, reached))
+
+
+def _timeline(count: int, reached: int, width: int) -> list[Node]:
+    """The moments of a window in their order; the one that is shown is dark."""
+    names = [*(str(at + 1) for at in range(count)), STEP_NAME, ZERO_NAME]
+    lines: list[list[Node]] = [[Text("  ")]]
+    room = width - 2
+    for at, name in enumerate(names, start=1):
+        tone = "badge" if at == reached else "response" if at < reached else "entry"
+        link = Text("──" if at < len(names) else "  and the next window", "muted")
+        needed = len(name) + 2 + link.width
+        if needed > room and len(lines[-1]) > 1:
+            lines.append([Text("  ")])
+            room = width - 2
+        lines[-1] += [Cell(name, len(name) + 2, tone), link]
+        room -= needed
+    return [Row(tuple(line)) for line in lines]
 
 
 def readings(trace: AccumulationTrace, reached: int | None = None) -> dict[str, Text]:
@@ -155,6 +169,7 @@ class _Page:
     trace: AccumulationTrace
     reached: int
     width: int
+    axes: tuple[str, str]
 
     @cached_property
     def parameter(self) -> str:
@@ -174,89 +189,180 @@ class _Page:
         )
 
     @property
-    def body(self) -> int:
-        longest = max(formula(_terms(of)).width for of in self.trace.microbatches)
-        room = min(longest + _NOTE + CELL + 1, self.width - TITLES)
-        return min(max(_BODY, room, self.places[1].width), self.width)
+    def body(self) -> Node:
+        count = len(self.trace.microbatches)
+        if self.reached == 0:
+            return self.before()
+        if self.reached <= count:
+            return self.microbatch(self.trace.microbatches[self.reached - 1])
+        return self.step()
 
     def matrix(self, gradient: Gradient) -> Tensor:
         """The gradient of the parameter; one that is not a matrix is written as one."""
         return torch.atleast_2d(gradient[self.parameter]).flatten(0, -2)
 
+    def before(self) -> Node:
+        """Before the first microbatch: `.grad` is None, or what is left of another window."""
+        leftover = self.trace.leftover
+        if leftover is None:
+            there = [Text(""), *self.caption("what is there", "nothing: .grad is None")]
+        else:
+            there = self.block("what is there", "of the window before", "grad", leftover)
+        title = Text("Before the first microbatch", "title")
+        return Column((title, Text(""), *self.side_by_side(there, self.full_batch())))
+
     def microbatch(self, record: MicrobatchRecord) -> Node:
-        is_shown = record.index < self.reached
+        trace, index = self.trace, record.index
+        first = sum(len(each.row_sums) for each in trace.microbatches[:index])
+        last = first + len(record.row_sums) - 1
+        samples = f"sample {first}" if first == last else f"samples {first}–{last}"
+        title = f"Microbatch {index + 1} of {len(trace.microbatches)}: {samples}"
         note = count_of(record.num_tokens, "response token")
-        left = wrapped_formula(_terms(record, is_shown), self.body - CELL - 1, note)
-        loss = _value("scaled_loss", record.scaled_loss.item() if is_shown else None)
-        after = "after backward()"
-        if record.index == 0 and self.trace.leftover is not None:
-            after += ", added to the gradient of the window before"
-        grad, added = map(self.matrix, (record.grad, record.microbatch_grad))
+        left = wrapped_formula(_terms(record), self.width - CELL - 1, note)
+        loss = _value("scaled_loss", record.scaled_loss.item())
+        before = trace.microbatches[index - 1].grad if index else trace.leftover
+        came = record.microbatch_grad
+        if before is None:
+            was: list[Node] = self.block("what was there", ".grad is None", "grad_before", None)
+        else:
+            of = f"after microbatch {index}" if index else "of the window before"
+            was = self.block("what was there", f".grad {of}", "grad_before", before)
+        sign = "=" if before is None else self.sign(before, came, record.grad)
         return Column(
             (
-                *ledger(left, loss, self.body),
-                *self.caption(".grad", after),
-                *self.grid(f"grad_{record.index + 1}", grad, added, is_shown),
+                Text(title, "title"),
+                *ledger(left, loss, self.width if self.is_narrow else self.pair),
+                *self.side_by_side(
+                    was,
+                    self.block(
+                        "+ what came", "from this backward()", "microbatch_grad", came, came
+                    ),
+                ),
+                *self.side_by_side(
+                    self.block(f"{sign} what is there now", ".grad", "grad", record.grad, came),
+                    self.full_batch(),
+                ),
+                *self.meaning(),
             )
         )
 
     def step(self) -> Node:
-        is_shown = self.reached > len(self.trace.microbatches)
-        grad = self.matrix(self.trace.full_batch_grad)
-        note = f"all rows at once, the mean per {self.trace.scaling.per}"
-        ratio, cosine = (
-            _value(name, getattr(self.trace, name) if is_shown else None)
-            for name in ("ratio", "cosine")
-        )
+        trace = self.trace
+        before, after = trace.parameters, after_step(trace)
+        is_over = self.reached > len(trace.microbatches) + 1
+        after_it = wrap(_after_window(trace), self.width) if is_over else []
+        changed = {name: -grad for name, grad in trace.grad.items()}
+        sign = self.sign(before, changed, after)
+        ratio, cosine = (_value(name, getattr(trace, name)) for name in ("ratio", "cosine"))
+        width = self.width if self.is_narrow else self.pair
         return Column(
             (
-                *self.caption("full batch", note),
-                *self.grid("full_batch_grad", grad, grad, is_shown),
-                *ledger([Text("length relative to the full batch: ratio")], ratio, self.body),
-                *ledger([Text("direction, 1 if the same: cosine")], cosine, self.body),
+                Text(ZERO_NAME if is_over else STEP_NAME, "title"),
+                *(Text(line) for line in after_it),
+                *ledger([Text("length relative to the full batch: ratio")], ratio, width),
+                *ledger([Text("direction, 1 if the same: cosine")], cosine, width),
+                *self.side_by_side(
+                    self.block("parameters before", "", "parameters_before", before),
+                    self.block(
+                        "− 1 · .grad", "SGD, learning rate 1", "grad", trace.grad, trace.grad
+                    ),
+                ),
+                *self.side_by_side(
+                    self.block(
+                        f"{sign} parameters after", "", "parameters_after", after, trace.grad
+                    ),
+                    self.full_batch(),
+                ),
+                *self.meaning(),
             )
         )
 
-    def zero_grad(self) -> Node:
-        is_shown = self.reached > len(self.trace.microbatches) + 1
-        return Text(_after_window(self.trace) if is_shown else "", "muted")
+    def full_batch(self) -> list[Node]:
+        note = f"all rows at once, per {self.trace.scaling.per}"
+        return self.block("full batch", note, "full_batch_grad", self.trace.full_batch_grad)
 
-    def grid(self, field: str, grad: Tensor, added: Tensor, is_shown: bool) -> list[Node]:
-        """A gradient as a grid. Entries that something was added to have the gradient's tone.
+    def meaning(self) -> list[Node]:
+        rows, columns = self.axes
+        text = f"Rows: {rows}. Columns: {columns}. Coloured: what was added to."
+        return [Text(part, "muted") for part in wrap(text, self.width)]
 
-        Before it is shown only these have a key. In a live drawing, a value that changes under the
-        same key lights up: so these light up when it is shown, and the others appear.
-        """
+    @property
+    def pair(self) -> int:
+        """The width of two blocks side by side."""
+        return 2 * (self.names + self.places[1].width) + _GAP - 1
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.pair > self.width
+
+    @cached_property
+    def names(self) -> int:
+        """The width of the names of rows."""
+        rows = self.places[0]
+        return 1 + max([len(str(row)) for row in rows if isinstance(row, int)])
+
+    def side_by_side(self, left: list[Node], right: list[Node]) -> list[Node]:
+        if self.is_narrow:
+            return [*left, *right]
+        columns = Align(Column(tuple(left)), self.names + self.places[1].width + _GAP - 1)
+        return [Row((columns, Column(tuple(right))))]
+
+    def block(
+        self,
+        name: str,
+        note: str,
+        field: str,
+        value: Gradient | None,
+        added: Gradient | None = None,
+    ) -> list[Node]:
+        """A name, the numbers of the columns, and a matrix with the numbers of its rows."""
         rows, columns = self.places
+        matrix = None if value is None else self.matrix(value)
+        is_added = None if added is None else self.matrix(added) != 0
 
         def cell(row: int, column: int) -> Cell:
-            is_added = added[row, column].item() != 0
-            text = number(grad[row, column].item()) if is_shown else ""
-            tone = "gradient" if is_shown and is_added else "entry"
-            key = f"{field}[{row},{column}]" if is_shown or is_added else None
-            return Cell(text, CELL, tone, key)
+            text = "" if matrix is None else number(matrix[row, column].item())
+            tone = "entry" if is_added is None or not is_added[row, column] else "gradient"
+            return Cell(text, columns.cell, tone, f"{field}[{row},{column}]")
 
-        numbers = columns.numbers("column")
-        return [*numbers, *grid(rows, columns, cell)]
+        heads = columns.line(lambda at: Align(Text(f"{at} ", "muted"), columns.cell, "right"))
+        lines: list[Node] = [Row((Text(" " * self.names), heads))]
+        labels = [str(row) if isinstance(row, int) else "" for row in rows]
+        for label, line in zip(labels, grid(rows, columns, cell), strict=True):
+            lines.append(Row((Align(Text(label, "muted"), self.names), line)))
+        return [Text(""), *self.caption(name, note), *lines]
+
+    def sign(self, one: Gradient, other: Gradient, total: Gradient) -> str:
+        """Whether the numbers that are shown add up to the digits that are shown."""
+        parts = (self.matrix(each).flatten().tolist() for each in (one, other, total))
+        return (
+            "="
+            if all(
+                relation(rounded(a) + rounded(b), number(c)) == "="
+                for a, b, c in zip(*parts, strict=True)
+            )
+            else "≈"
+        )
 
     def caption(self, name: str, note: str) -> list[Node]:
         """A name with a note, on one line or two."""
         line = Row((Text(name, "gradient"), Text(note, "muted")), gap=2)
-        if line.width <= self.body:
+        if line.width <= self.names + self.places[1].width:
             return [line]
-        return [Text(name, "gradient"), *(Text(part, "muted") for part in wrap(note, self.body))]
+        room = self.names + self.places[1].width
+        return [Text(name, "gradient"), *(Text(part, "muted") for part in wrap(note, room))]
 
 
-def _terms(record: MicrobatchRecord, is_shown: bool = True) -> tuple[Term, ...]:
+def _terms(record: MicrobatchRecord) -> tuple[Term, ...]:
     """`scaled_loss = −(−4.4) ÷ 12`; by row `scaled_loss = −(−2.4 ÷ 12 − 2 ÷ 24)`."""
 
     def value(masked_sum: float) -> Term:
-        return Term(number(masked_sum) if is_shown else "…", "masked_sum")
+        return Term(number(masked_sum), "masked_sum")
 
     (masked_sum, divisor), *others = record.parts
     start = (
         Term("scaled_loss", "scaled_loss"),
-        Term(f" {_relation(record, is_shown)} −("),
+        Term(f" {_relation(record)} −("),
         value(masked_sum),
     )
     if not isinstance(record.divisor, Sequence):
@@ -269,11 +375,11 @@ def _terms(record: MicrobatchRecord, is_shown: bool = True) -> tuple[Term, ...]:
     return (*terms, Term(f" … {left_out} more rows)" if left_out > 0 else ")"))
 
 
-def _relation(record: MicrobatchRecord, is_shown: bool) -> str:
+def _relation(record: MicrobatchRecord) -> str:
     """The sign between the formula of a scaled loss and its value."""
     parts = [(rounded(masked_sum), rounded(divisor)) for masked_sum, divisor in record.parts]
-    if not is_shown or not all(divisor for _, divisor in parts):
-        return "="  # before it is computed; or NaN, as the mean of no tokens
+    if not all(divisor for _, divisor in parts):
+        return "="  # NaN, as the mean of no tokens
     written = number(record.scaled_loss.item())
     return relation(-sum(masked_sum / divisor for masked_sum, divisor in parts), written)
 
@@ -285,7 +391,5 @@ def _after_window(trace: AccumulationTrace) -> str:
     return "forgotten: the next window adds to what is in .grad"
 
 
-def _value(name: str, value: float | None) -> Cell:
-    if value is None:
-        return Cell("", CELL, "entry", name)
+def _value(name: str, value: float) -> Cell:
     return Cell(number(value), CELL, TONES[name], name)

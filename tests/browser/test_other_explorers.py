@@ -93,7 +93,7 @@ def test_a_window_is_scrubbed_played_and_changed(lab, shown):
     rule = place.get_by_role("combobox", name="divided by")
     forgot = place.get_by_role("checkbox", name="forgot zero_grad()")
     picture = place.locator(".sftviz-picture")
-    expect(moment).to_have_attribute("aria-valuenow", "4.0")
+    expect(moment).to_have_attribute("aria-valuenow", "6.0")
     end = picture.get_attribute("aria-label")
     picture.evaluate(LISTEN)
 
@@ -109,7 +109,7 @@ def test_a_window_is_scrubbed_played_and_changed(lab, shown):
     rule.select_option("B·G")
     expect(picture).not_to_have_attribute("aria-label", end)
     place.get_by_role("slider", name="G", exact=True).press("ArrowRight")
-    expect(moment).to_have_attribute("aria-valuemax", "5.0")
+    expect(moment).to_have_attribute("aria-valuemax", "7.0")
     expect(cell(place, "ratio")).to_have_text("1")
     forgot.press("Space")
     expect(cell(place, "ratio")).to_have_text("2")
