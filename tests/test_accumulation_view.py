@@ -137,7 +137,7 @@ def test_it_fits_narrow_pages_and_large_parameters():
         for reached in range(6):
             drawing = accumulation_flow(trace, reached, width)
             assert max(map(len, drawing.text.splitlines())) <= width
-    assert "⋮" in drawing.text
+    assert "⋮" in drawing.text and "Of 50 columns, " in " ".join(drawing.text.split())
 
 
 def test_the_table_has_a_line_a_rule():

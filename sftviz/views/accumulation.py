@@ -30,7 +30,7 @@ from sftviz.views.stages import Term
 _NOTE = 22  # cells: "  99999 response tokens"
 _MOST = 4  # columns of a parameter
 _NAME = 24  # cells, at most, for the name of a rule
-_GAP = 3  # cells, between two blocks
+_GAP = 2  # cells, between two blocks
 STEP_NAME, ZERO_NAME = "optimizer.step()", "zero_grad()"
 
 
@@ -204,10 +204,8 @@ class _Page:
     def before(self) -> Node:
         """Before the first microbatch: `.grad` is None, or what is left of another window."""
         leftover = self.trace.leftover
-        if leftover is None:
-            there = [Text(""), *self.caption("what is there", "nothing: .grad is None")]
-        else:
-            there = self.block("what is there", "of the window before", "grad", leftover)
+        note = ".grad is None" if leftover is None else ".grad of the window before"
+        there = self.block("what is there", note, "grad", leftover)
         title = Text("Before the first microbatch", "title")
         return Column((title, Text(""), *self.side_by_side(there, self.full_batch())))
 
@@ -284,12 +282,15 @@ class _Page:
     def meaning(self) -> list[Node]:
         rows, columns = self.axes
         text = f"Rows: {rows}. Columns: {columns}. Coloured: what was added to."
+        shown, count = self.places[1].shown, self.places[1].count
+        if len(shown) < count:
+            text += f" Of {count} columns, {shown.start} to {shown.stop - 1} are shown."
         return [Text(part, "muted") for part in wrap(text, self.width)]
 
     @property
     def pair(self) -> int:
-        """The width of two blocks side by side."""
-        return 2 * (self.names + self.places[1].width) + _GAP - 1
+        """The width of two blocks side by side, with the names of their rows on the left."""
+        return self.names + 2 * self.places[1].width + _GAP - 2
 
     @property
     def is_narrow(self) -> bool:
@@ -298,14 +299,20 @@ class _Page:
     @cached_property
     def names(self) -> int:
         """The width of the names of rows."""
-        rows = self.places[0]
-        return 1 + max([len(str(row)) for row in rows if isinstance(row, int)])
+        return 1 + max([len(str(row)) for row in self.places[0] if isinstance(row, int)])
 
     def side_by_side(self, left: list[Node], right: list[Node]) -> list[Node]:
         if self.is_narrow:
-            return [*left, *right]
-        columns = Align(Column(tuple(left)), self.names + self.places[1].width + _GAP - 1)
-        return [Row((columns, Column(tuple(right))))]
+            return [self.named(left), self.named(right)]
+        return [Row((self.named(left), Column(tuple(right))), gap=_GAP - 1)]
+
+    def named(self, block: list[Node]) -> Node:
+        """A block with the names of its rows on the left."""
+        rows = self.places[0]
+        labels = [str(row) if isinstance(row, int) else "" for row in rows]
+        blank = [""] * (len(block) - len(labels))
+        names = [Align(Text(label, "muted"), self.names) for label in (*blank, *labels)]
+        return Row((Column(tuple(names)), Column(tuple(block))))
 
     def block(
         self,
@@ -326,11 +333,7 @@ class _Page:
             return Cell(text, columns.cell, tone, f"{field}[{row},{column}]")
 
         heads = columns.line(lambda at: Align(Text(f"{at} ", "muted"), columns.cell, "right"))
-        lines: list[Node] = [Row((Text(" " * self.names), heads))]
-        labels = [str(row) if isinstance(row, int) else "" for row in rows]
-        for label, line in zip(labels, grid(rows, columns, cell), strict=True):
-            lines.append(Row((Align(Text(label, "muted"), self.names), line)))
-        return [Text(""), *self.caption(name, note), *lines]
+        return [Text(""), *self.caption(name, note), heads, *grid(rows, columns, cell)]
 
     def sign(self, one: Gradient, other: Gradient, total: Gradient) -> str:
         """Whether the numbers that are shown add up to the digits that are shown."""
@@ -345,11 +348,11 @@ class _Page:
         )
 
     def caption(self, name: str, note: str) -> list[Node]:
-        """A name with a note, on one line or two."""
+        """A name with a note, on one line or more."""
         line = Row((Text(name, "gradient"), Text(note, "muted")), gap=2)
-        if line.width <= self.names + self.places[1].width:
+        room = self.places[1].width
+        if line.width <= room:
             return [line]
-        room = self.names + self.places[1].width
         return [Text(name, "gradient"), *(Text(part, "muted") for part in wrap(note, room))]
 
 
