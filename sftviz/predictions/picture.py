@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
-from sftviz.predictions.lines import MARK, SENTENCE, Lines
+from sftviz.predictions.lines import MARK, Lines, fill
 from sftviz.predictions.question import Ask, Bits, Choice, Number, Question
 from sftviz.predictions.record import Commitment
 from sftviz.predictions.reply import CANT_SAY, Reply
@@ -182,7 +181,7 @@ def _card(lines: Sequence[Node], width: int) -> Card:
 
 
 def _prose(text: str, width: int, tone: str = "prose") -> list[Node]:
-    return [Text(line, tone) for line in wrap(text, min(width, SENTENCE))]
+    return [Text(line, tone) for line in fill(text, width)]
 
 
 def _spaced(groups: Iterable[Sequence[Node]]) -> list[Node]:
