@@ -204,3 +204,8 @@ def test_beliefs_grow_with_each_commitment_and_stand_before_them_as_well():
     right = Prediction(ask(NUMBER))
     right.give_up()
     assert "1 of 2 agree." in shown.live.svg  # it has seen nothing more
+
+
+def test_a_word_with_a_hyphen_is_not_broken():
+    text = draw_question(Question("it", "a b log-prob " * 12, (NUMBER,), ""), width=48).text
+    assert text.count("log-prob") == 12

@@ -10,13 +10,18 @@ from sftviz.predictions.question import Ask, Bits, Choice, Number
 from sftviz.predictions.reply import CANT_SAY, Reply
 from sftviz.views.parts import TONES
 
-SENTENCE = 88  # cells: longer lines are hard to read
+_SENTENCE = 88  # cells: longer lines are hard to read
 MARK = 3  # cells, of the mark before a sentence
 _ANSWER = 14  # cells, of a number that is typed
 _TOKEN = 10  # cells at most, of a token above its bit
 _UNKNOWN = "?"
 _SIDES = ("yours", "right")
 Rows = Sequence[Sequence[object]]  # of a mask
+
+
+def fill(text: str, width: int) -> list[str]:
+    """The lines of a text. `log-prob` stays whole."""
+    return wrap(text, min(width, _SENTENCE), break_on_hyphens=False)
 
 
 class Lines:
@@ -82,14 +87,14 @@ class Lines:
         return Text(f"← {text}" if has_room else "", "muted")
 
     def _labelled(self, label: str, *nodes: Node) -> list[Node]:
-        lines = wrap(label, self.labels) or [""]
+        lines = fill(label, self.labels) or [""]
         first = Row((Align(Text(lines[0]), self.labels), *nodes), gap=1)
         return [first, *map(Text, lines[1:])]
 
     def _options(self, ask: Choice, marks: Iterable[Cell]) -> list[Node]:
         lines: list[Node] = [Text(ask.label)] if self.is_one_of_many else []
         for option, mark in zip(ask.options, marks, strict=True):
-            texts = wrap(option.text, min(SENTENCE, self.width - MARK - 2))
+            texts = fill(option.text, self.width - MARK - 2)
             body = Column(tuple(Text(text, "prose", mark.key) for text in texts))
             lines.append(Row((mark, body), gap=2))
         return lines

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
-from sftviz.predictions.lines import MARK, SENTENCE, Lines
+from sftviz.predictions.lines import MARK, Lines, fill
 from sftviz.predictions.question import Ask, Bits, Choice, Number, Question
 from sftviz.predictions.record import Commitment
 from sftviz.predictions.reply import CANT_SAY, Reply
@@ -119,7 +118,10 @@ def describe(commitment: Commitment) -> str:
 
 def _both(reply: Reply) -> tuple[str, str]:
     """An answer and the truth, in a sentence each."""
-    return f"You said: {_ended(reply.yours)}", f"It is: {_ended(reply.right)}"
+    yours = f"You said: {_ended(reply.yours)}"
+    if reply.yours == CANT_SAY:
+        yours = "You could not say."
+    return yours, f"It is: {_ended(reply.right)}"
 
 
 def _ended(sentence: str) -> str:
@@ -179,7 +181,7 @@ def _card(lines: Sequence[Node], width: int) -> Card:
 
 
 def _prose(text: str, width: int, tone: str = "prose") -> list[Node]:
-    return [Text(line, tone) for line in wrap(text, min(width, SENTENCE))]
+    return [Text(line, tone) for line in fill(text, width)]
 
 
 def _spaced(groups: Iterable[Sequence[Node]]) -> list[Node]:
