@@ -218,7 +218,7 @@ def _table(report: RankReport, width: int, *names: str) -> Drawing:
     rules = [_rule(report, name) for name in names]
     return result_table(
         ["ratio", "cosine"],
-        {f"÷ {rule.rule}, to the mean per {rule.per}": [rule.ratio, rule.cosine] for rule in rules},
+        {f"÷ {rule.rule}": [rule.ratio, rule.cosine] for rule in rules},
         width,
         TONES["ratio"],
     )
