@@ -13,6 +13,7 @@ from sftviz.examples import WORKED_EXAMPLE
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.predictions.course import masks, scaling, step
 from sftviz.predictions.question import Bits, Choice, Number
+from sftviz.views.parts import WIDTH
 
 QUESTIONS = [*step.STEP_QUESTIONS, *masks.MASK_QUESTIONS, *scaling.SCALING_QUESTIONS]
 ASKS = [(question, ask) for question in QUESTIONS for ask in question.asks]
@@ -72,8 +73,8 @@ def test_a_question_asks_is_short_and_is_explained_by_a_picture(question):
     assert question.why.endswith(".")
     sentences = question.why.replace("·", "").count(". ") + 1
     assert sentences <= 2, question.why
-    assert question.after().alt and len(question.name) <= 30
-    assert question.before is None or question.before().alt
+    assert question.after(WIDTH).alt and len(question.name) <= 30
+    assert question.before is None or question.before(WIDTH).alt
 
 
 @pytest.mark.parametrize(("question", "ask"), ASKS, ids=lambda value: getattr(value, "label", ""))

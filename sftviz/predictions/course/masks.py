@@ -30,8 +30,8 @@ def _words(ids: Tensor) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(VOCABULARY[token] for token in row) for row in ids.tolist())
 
 
-def _shown(mask: Tensor) -> Drawing:
-    return shift_view(TokenBatch(BATCH.input_ids, BATCH.labels, mask), VOCABULARY)
+def _shown(mask: Tensor, width: int) -> Drawing:
+    return shift_view(TokenBatch(BATCH.input_ids, BATCH.labels, mask), VOCABULARY, width)
 
 
 # Masks that people make instead, each (B, S).
@@ -82,7 +82,7 @@ THE_MASK = Question(
         "The mask belongs to the labels, not to what is read. At “+2=”, the last token of the "
         "prompt, the label is the first token of the response, so this bit is 1."
     ),
-    after=lambda: shift_view(BATCH, VOCABULARY),
+    after=lambda width: shift_view(BATCH, VOCABULARY, width),
 )
 
 # The mask of the inputs
@@ -145,7 +145,8 @@ MASK_OF_THE_INPUTS = Question(
         "There is no error and the number of tokens hardly changes: the model only never learns "
         "to begin an answer, and learns to speak for the user."
     ),
-    after=lambda: _shown(_FROM_INPUTS),
+    after=lambda width: _shown(_FROM_INPUTS, width),
+    minutes=2.0,
 )
 
 # Padding with <end>
@@ -194,8 +195,8 @@ PADDED_WITH_END = Question(
         "A model that never learns “<end>” does not stop writing. Make the mask from the turns, "
         "as build_token_batch does, and not from the values of the tokens."
     ),
-    after=lambda: shift_view(
-        TokenBatch(_PADDED.input_ids, _PADDED.labels, _NOT_PADDING), VOCABULARY
+    after=lambda width: shift_view(
+        TokenBatch(_PADDED.input_ids, _PADDED.labels, _NOT_PADDING), VOCABULARY, width
     ),
 )
 
@@ -252,7 +253,7 @@ KNOWS_NOTHING = Question(
         "model is far below that from its first step; if yours is not, its weights were not "
         "loaded, or the labels do not belong to the logits."
     ),
-    after=lambda: value_table(
+    after=lambda width: value_table(
         {f"V = {V}": {"log-prob": _uniform(V)} for V in (2, 7, 1000, 151_936)},
         "the same probability for each of V tokens",
         "response",
@@ -322,7 +323,7 @@ NO_SHIFT = Question(
         "What a model has learned well is sure, and scored at the wrong position it is surely "
         "wrong. A first loss above ln V is a sign that labels and logits do not belong together."
     ),
-    after=lambda: value_table(
+    after=lambda width: value_table(
         {
             "with the shift": {"nats a token": _token_loss(BATCH.labels, BATCH.response_mask)},
             "knows nothing": {"nats a token": -_uniform(7)},
@@ -380,14 +381,14 @@ ROWS_OF_THE_TABLE = Question(
         "“Why?”. At “<start>” a prompt token follows, and at “<pad>” and “<end>” every label is "
         "masked."
     ),
-    after=lambda: value_table(
+    after=lambda width: value_table(
         {
             word: {"Σ |grad|": size}
             for word, size in zip(VOCABULARY, _row_sizes().tolist(), strict=True)
         },
         "each row of the table",
     ),
-    before=lambda: shift_view(BATCH, VOCABULARY),
+    before=lambda width: shift_view(BATCH, VOCABULARY, width),
 )
 
 # What is refused
@@ -439,8 +440,10 @@ WITHOUT_AN_ERROR = Question(
         "A function can check what is impossible, but not what you meant. That is why one looks "
         "at the mask of a batch before training on it."
     ),
-    after=lambda: outcome_list(
-        {text: _message(call) for text, call in _TRIED.items()}, "what build_token_batch says"
+    after=lambda width: outcome_list(
+        {text: _message(call) for text, call in _TRIED.items()},
+        "what build_token_batch says",
+        width,
     ),
 )
 

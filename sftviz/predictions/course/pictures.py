@@ -1,11 +1,12 @@
 """Small pictures of what a question is about, where no view of the package shows just that."""
 
 from collections.abc import Mapping
+from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import number
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Text
-from sftviz.views.parts import CELL, table
+from sftviz.views.parts import FRAME, table
 
 
 def value_table(
@@ -14,40 +15,43 @@ def value_table(
     """Named rows of numbers below the names of their columns.
 
     >>> print(value_table({"÷ G²": {"2, 8": 0.25, "2, 2": 1.0}}, "ratio at B, G"))
-    ╭─────────────────────────────────╮
-    │ ratio at B, G                   │
-    │              2, 8         2, 2  │
-    │ ÷ G²  [     0.25]  [        1]  │
-    ╰─────────────────────────────────╯
+    ╭────────────────────╮
+    │ ratio at B, G      │
+    │       2, 8   2, 2  │
+    │ ÷ G² [0.25] [   1] │
+    ╰────────────────────╯
     """
+    texts = {row: list(map(number, values.values())) for row, values in rows.items()}
     names = list(next(iter(rows.values())))
-    widths = {name: max(CELL, len(name) + 2) for name in names}
-    lines: list[tuple[Node, ...]] = [
-        (Text(""), *(Align(Text(f"{name} ", "muted"), widths[name], "right") for name in names))
-    ]
-    for row, values in rows.items():
-        cells = (Cell(number(values[name]), widths[name], tone) for name in names)
+    widths = [2 + max(map(len, column)) for column in zip(names, *texts.values(), strict=True)]
+    header = (
+        Align(Text(f"{name} ", "muted"), width, "right")
+        for name, width in zip(names, widths, strict=True)
+    )
+    lines: list[tuple[Node, ...]] = [(Text(""), *header)]
+    for row, line in texts.items():
+        cells = (Cell(text, width, tone) for text, width in zip(line, widths, strict=True))
         lines.append((Text(row), *cells))
     said = "; ".join(
-        f"{row}: {', '.join(f'{number(values[name])} ({name})' for name in names)}"
-        for row, values in rows.items()
+        f"{row}: {', '.join(f'{text} ({name})' for text, name in zip(line, names, strict=True))}"
+        for row, line in texts.items()
     )
-    body = Column((Text(title, "muted"), table(lines, gap=2)))
-    return Drawing(Card(body), f"{title}. {said}.")
+    return Drawing(Card(Column((Text(title, "muted"), table(lines, gap=1)))), f"{title}. {said}.")
 
 
-def outcome_list(outcomes: Mapping[str, str], title: str) -> Drawing:
+def outcome_list(outcomes: Mapping[str, str], title: str, width: int) -> Drawing:
     """What was tried, and below each what came of it.
 
-    >>> print(outcome_list({"a token of 9": "refused"}, "what happens"))
-    ╭────────────────╮
-    │ what happens   │
-    │ · a token of 9 │
-    │     refused    │
-    ╰────────────────╯
+    >>> print(outcome_list({"a token of 9": "refused"}, "what happens", width=48))
+    ╭──────────────╮
+    │ what happens │
+    │ a token of 9 │
+    │     refused  │
+    ╰──────────────╯
     """
     lines: list[Node] = [Text(title, "muted")]
     for tried, came in outcomes.items():
-        lines += [Text(f"· {tried}"), Text(f"    {came}", "muted")]
-    said = "; ".join(f"{tried}: {came}" for tried, came in outcomes.items())
-    return Drawing(Card(Column(tuple(lines))), f"{title}. {said}.")
+        lines += map(Text, wrap(tried, width - FRAME))
+        lines += (Text(f"    {part}", "muted") for part in wrap(came, width - FRAME - 4))
+    said = " ".join(f"{tried} {came}" for tried, came in outcomes.items())
+    return Drawing(Card(Column(tuple(lines))), f"{title}: {said}")

@@ -116,7 +116,8 @@ THE_DIVISOR = Question(
         "There are B·G sequences in the window, and a mean over them divides their sum by B·G. "
         "Each microbatch's sum is divided by it, because a sum can be divided term by term."
     ),
-    after=lambda: _compared(make_window(*_SIZE), SCALINGS[:4]),
+    after=lambda width: _compared(make_window(*_SIZE), SCALINGS[:4]),
+    minutes=3.0,
 )
 
 # The step's own divisor
@@ -172,7 +173,7 @@ THE_STEPS_DIVISOR = Question(
         "The gradient under ÷ G² is B/G times that of the mean over sequences. The worked example "
         "has B = G = 2, and that is where the two can't be told apart."
     ),
-    after=lambda: _ratio_table((STEP, SEQUENCE_MEAN), _SIZES),
+    after=lambda width: _ratio_table((STEP, SEQUENCE_MEAN), _SIZES),
 )
 
 # Which lines are flat
@@ -195,8 +196,8 @@ FLAT = Question(
     name="a flat line",
     text=(
         "Four rules are measured in windows from B = 2, G = 8 to B = 8, G = 2: ÷ G, ÷ G², ÷ B·G "
-        "and ÷ N, the response tokens of the window. Each gradient is compared with the full batch's "
-        "gradient of its own mean. Which of them have the same relative length in every window?"
+        "and ÷ N, the response tokens of the window. Each gradient is compared with the full "
+        "batch's gradient of its own mean. Which of them have the same relative length everywhere?"
     ),
     asks=(
         Choice(
@@ -228,7 +229,7 @@ FLAT = Question(
         "÷ B·G and ÷ N have the length 1 in every window. ÷ G is B times as long, and ÷ G² is B/G "
         "times as long, which is 1 in one of the five."
     ),
-    after=lambda: _ratio_table(_FOUR_RULES, _ORDERED),
+    after=lambda width: _ratio_table(_FOUR_RULES, _ORDERED),
 )
 
 # The mean over tokens
@@ -274,7 +275,7 @@ PER_TOKEN = Question(
         "A mean over N tokens divides each of them by N, so N has to be that of the whole window: "
         "the microbatches are added up only afterwards."
     ),
-    after=lambda: _compared(WINDOW, _CANDIDATES),
+    after=lambda width: _compared(WINDOW, _CANDIDATES),
 )
 
 # Survivors of a test
@@ -342,7 +343,7 @@ SURVIVORS = Question(
         "A number that two formulas share can't tell them apart. With B = 5 and G = 3 none of the "
         "six is G², so the tests of this package use these sizes too."
     ),
-    after=lambda: _compared(make_window(3, 4), (STEP, *_DIVISORS)),
+    after=lambda width: _compared(make_window(3, 4), (STEP, *_DIVISORS)),
 )
 
 # Whose token weighs more
@@ -406,7 +407,7 @@ WHOSE_TOKEN = Question(
         "Each microbatch gets one half of the gradient, so a token of the short one has 22/10 of "
         "the weight. The sum over tokens, divided by all of them, treats them alike."
     ),
-    after=lambda: shares_table(_MASKS, (TOKEN_MEAN, AVERAGED_AVERAGES)),
+    after=lambda width: shares_table(_MASKS, (TOKEN_MEAN, AVERAGED_AVERAGES), width),
 )
 
 # The last window
@@ -451,7 +452,9 @@ THE_LAST_WINDOW = Question(
         "8 sequences are added up and divided by 12. ÷ tokens counts what is there, so it is exact "
         "in the last window too."
     ),
-    after=lambda: scaling_table([_run(_SHORT, rule, G=3) for rule in (SEQUENCE_MEAN, TOKEN_MEAN)]),
+    after=lambda width: scaling_table(
+        [_run(_SHORT, rule, G=3) for rule in (SEQUENCE_MEAN, TOKEN_MEAN)]
+    ),
 )
 
 SCALING_QUESTIONS = (

@@ -19,8 +19,8 @@ from sftviz.views.step import gradient_formula, gradient_table, step_flow, token
 THREE_ROWS = PRESETS["B = 3, G = 4"]
 
 
-def _flow(inputs: StepInputs) -> Drawing:
-    return step_flow(inputs.trace(), inputs.tokens)
+def _flow(inputs: StepInputs, width: int) -> Drawing:
+    return step_flow(inputs.trace(), inputs.tokens, width)
 
 
 def _table(inputs: StepInputs) -> Drawing:
@@ -84,7 +84,7 @@ ONE_MORE_TOKEN = Question(
         "scaled_loss is a sum over the response tokens, so it grows with their number although "
         "the model has not become worse. Two batches can't be compared by it."
     ),
-    after=lambda: _flow(_UNMASKED),
+    after=lambda width: _flow(_UNMASKED, width),
 )
 
 # 00: one worse token
@@ -137,7 +137,7 @@ ONE_WORSE_TOKEN = Question(
         "constant, whatever the log-prob is. How a model can then ever stop learning, the next "
         "notebook shows."
     ),
-    after=lambda: _flow(_WORSE),
+    after=lambda width: _flow(_WORSE, width),
 )
 
 # 00: another G
@@ -177,7 +177,7 @@ ANOTHER_G = Question(
         ),
     ),
     why="Stage 3 divides by G, and stage 4 divides by G again: twice the G is a quarter.",
-    after=lambda: gradient_table(WORKED_EXAMPLE.trace(), steps=(1, 2, 4)),
+    after=lambda width: gradient_table(WORKED_EXAMPLE.trace(), steps=(1, 2, 4)),
 )
 
 # 01: NaN under the mask
@@ -233,7 +233,7 @@ NAN_UNDER_THE_MASK = Question(
         "A product lets one bad number at a position that does not count destroy the whole sum; "
         "a selection does not. So: select, do not multiply."
     ),
-    after=lambda: _table(_PADDED),
+    after=lambda width: _table(_PADDED),
 )
 
 # 01: the sign
@@ -281,7 +281,7 @@ THE_SIGN = Question(
         "masked_sum is negated, so a log-prob that rises makes scaled_loss fall, at every response "
         "token. At masked tokens the gradient is 0."
     ),
-    after=lambda: gradient_formula(THREE_ROWS.trace()),
+    after=lambda width: gradient_formula(THREE_ROWS.trace()),
 )
 
 # 01: a fourth row
@@ -335,7 +335,7 @@ A_FOURTH_ROW = Question(
         "The gradient at a response token is −1/(G²·c): neither the rows nor the tokens of the "
         "batch are in it. So a batch with more tokens pulls harder on the model."
     ),
-    after=lambda: _table(_FOUR_ROWS),
+    after=lambda width: _table(_FOUR_ROWS),
 )
 
 # 01: almost certain
@@ -398,7 +398,7 @@ ALMOST_CERTAIN = Question(
         "word that came next and 0 at all others. Once the model gives that word a probability of "
         "almost 1 it is almost 0, and so is what the weights get from it."
     ),
-    after=lambda: logits_flow(_raised(), FIVE_WORDS.vocabulary),
+    after=lambda width: logits_flow(_raised(), FIVE_WORDS.vocabulary, width),
 )
 
 # 01: a second call
@@ -443,7 +443,7 @@ A_SECOND_CALL = Question(
         "backward() adds to .grad. Gradient accumulation relies on this, and it is the reason why "
         "a forgotten zero_grad() is a bug."
     ),
-    after=lambda: value_table(
+    after=lambda width: value_table(
         {f"calls: {n}": {"leaf.grad": _after_calls(n)} for n in (1, 2, 3)},
         "at a response token",
     ),
@@ -505,8 +505,8 @@ COMPUTED_BY_A_MODEL = Question(
         "The gradient is kept at the leaves: in a real loop these are the model's parameters, "
         "where the optimizer reads it. log_probs.grad stays None."
     ),
-    after=lambda: outcome_list(
-        {name: str(grad) for name, grad in _one_weight().items()}, "after the step"
+    after=lambda width: outcome_list(
+        {name: str(grad) for name, grad in _one_weight().items()}, "after the step", width
     ),
 )
 
@@ -576,7 +576,7 @@ ONE_BIT_A_ROW = Question(
         "Broadcasting makes a wrong mask a wrong sum: whole rows would count, as below. An error "
         "is better than that."
     ),
-    after=lambda: _table(_WHOLE_ROWS),
+    after=lambda width: _table(_WHOLE_ROWS),
 )
 
 STEP_QUESTIONS = (
