@@ -17,7 +17,6 @@ from sftviz.experiments.transformer import TinyTransformer
 from sftviz.inspection.examples import PUZZLES, TOKENS
 from sftviz.predictions.course import QUESTIONS, accumulation, batches, training
 from sftviz.predictions.course.devices import device_questions
-from sftviz.predictions.course.table import result_table
 from sftviz.predictions.course.training import (
     empty_prompt_question,
     mask_question,
@@ -62,7 +61,11 @@ MEASURED = (
     empty_prompt_question("", "22 June 2002→2002-07-21"),
     optimizer_question(RECORDS),
 )
-STORED = (*accumulation.QUESTIONS, *training.QUESTIONS, *batches.QUESTIONS)
+STORED = (
+    *accumulation.ACCUMULATION_QUESTIONS,
+    *training.TRAINING_QUESTIONS,
+    *batches.BATCH_QUESTIONS,
+)
 ALL = (*STORED, *MEASURED)
 
 
@@ -122,12 +125,6 @@ def test_its_pictures_fit_the_page(question, width):
         assert drawing.page.width <= width and drawing.alt
 
 
-def test_a_table_without_room_goes_on_below():
-    drawing = result_table([f"column {i}" for i in range(5)], {"a": range(5), "b": range(5)}, 48)
-    lines = drawing.text.splitlines()
-    assert len(lines) == 8 and max(map(len, lines)) <= 48
-
-
 # 04
 
 
@@ -136,11 +133,13 @@ def test_what_the_second_backward_leaves_is_the_sum_of_both():
     for batch in make_window(B=2, G=4, vocab_size=4)[:2]:
         labels = mask_labels(batch.labels, batch.response_mask)
         (cross_entropy(model(batch.input_ids).mT, labels, reduction="sum") / 16).backward()
-    assert truths(accumulation.QUESTIONS[0]) == [pytest.approx(model.table.grad[1, 0].item())]
+    assert truths(accumulation.ACCUMULATION_QUESTIONS[0]) == [
+        pytest.approx(model.table.grad[1, 0].item())
+    ]
 
 
 def test_the_rows_that_change_are_those_that_the_question_names():
-    _, rows, *_ = accumulation.QUESTIONS
+    _, rows, *_ = accumulation.ACCUMULATION_QUESTIONS
     (batch, *_) = make_window(B=2, G=4, vocab_size=4)
     table = torch.zeros(4, 4, requires_grad=True)
     log_probs = table[batch.input_ids].log_softmax(-1).gather(-1, batch.labels[..., None])
@@ -151,11 +150,11 @@ def test_the_rows_that_change_are_those_that_the_question_names():
 
 
 def test_what_is_in_grad_at_the_end_of_a_window():
-    assert chosen(accumulation.QUESTIONS[2]) == ["the same gradient as before", "None"]
+    assert chosen(accumulation.ACCUMULATION_QUESTIONS[2]) == ["the same gradient as before", "None"]
 
 
 def test_two_mistakes_look_right_and_a_fixed_divisor_does_not_fit_a_short_window():
-    *_, forgotten, ran_out = accumulation.QUESTIONS
+    *_, forgotten, ran_out = accumulation.ACCUMULATION_QUESTIONS
     assert truths(forgotten) == [pytest.approx(2 * 2 / 4)]  # two windows, each B/G
     assert truths(ran_out) == [pytest.approx(3 / 4), pytest.approx(1)]
 
@@ -164,7 +163,7 @@ def test_two_mistakes_look_right_and_a_fixed_divisor_does_not_fit_a_short_window
 
 
 def test_random_weights_are_a_little_worse_than_equal_probabilities():
-    before, two_logs, _ = training.QUESTIONS
+    before, two_logs, _ = training.TRAINING_QUESTIONS
     rows = visiting_order(2610, number=1, window_size=64, seed=0)[:16].tolist()
     batch = build_token_batch([conversation(date_pairs()[0][row]) for row in rows], pad_id=0)
     torch.manual_seed(0)
@@ -179,12 +178,12 @@ def test_random_weights_are_a_little_worse_than_equal_probabilities():
 def test_a_question_leaves_the_random_numbers_of_a_notebook_as_they_are():
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    truths(training.QUESTIONS[0])
+    truths(training.TRAINING_QUESTIONS[0])
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_prompts_known_by_heart_still_cost_the_choice_among_them():
-    question = training.QUESTIONS[2]
+    question = training.TRAINING_QUESTIONS[2]
     rows = len(date_pairs()[0])
     assert f"{rows:,}" in question.text and f"ln {rows:,} = {math.log(rows):.1f}" in question.why
     assert f"{math.log(3 * 73_049):.1f} nats" in question.why

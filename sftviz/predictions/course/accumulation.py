@@ -10,7 +10,7 @@ from sftviz.accumulation import AccumulationTrace, accumulate
 from sftviz.drawing.drawing import Drawing
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.log_probs import get_response_log_probs
-from sftviz.predictions.course.table import result_table
+from sftviz.predictions.course.pictures import value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.step import sft_microbatch_train_step
 from sftviz.views.parts import TONES
@@ -60,10 +60,14 @@ def _both() -> Tensor:
 
 
 def _entries(width: int, with_both: bool) -> Drawing:
-    rows = {f"microbatch {index + 1} alone": _alone(index).tolist() for index in (0, 1)}
+    rows = {f"microbatch {index + 1} alone": _alone(index) for index in (0, 1)}
     if with_both:
-        rows["one after the other"] = _both().tolist()
-    return result_table([f"entry {column + 1}" for column in range(_V)], rows, width)
+        rows["one after the other"] = _both()
+    entries = {
+        name: {f"entry {place}": row[place - 1].item() for place in (1, 2)}
+        for name, row in rows.items()
+    }
+    return value_table(entries, "what they leave in .grad")
 
 
 _SECOND = Question(
@@ -178,8 +182,10 @@ def _became(moment: int) -> int:
 def _moments(width: int) -> Drawing:
     names = ("before", "after optimizer.step()", "after zero_grad()")
     grads = zip(names, _end_of_window(), strict=True)
-    rows = {name: ["None" if grad is None else grad.norm().item()] for name, grad in grads}
-    return result_table(["length of .grad"], rows, width)
+    rows = {
+        name: {"length": "None" if grad is None else grad.norm().item()} for name, grad in grads
+    }
+    return value_table(rows, "what is in .grad")
 
 
 _END = Question(
@@ -260,10 +266,12 @@ _FORGOTTEN = Question(
     ),
     why="The gradients of both windows are in .grad, so the ratio of 0.5 doubles: two mistakes "
     "together look right. In the third window it is 1.5: check more than one window.",
-    after=lambda width: result_table(
-        ["ratio"],
-        {f"window {number + 1}": [_trace(windows_before=number).ratio] for number in range(4)},
-        width,
+    after=lambda width: value_table(
+        {
+            f"window {number + 1}": {"ratio": _trace(windows_before=number).ratio}
+            for number in range(4)
+        },
+        "at the end, without zero_grad()",
         TONES["ratio"],
     ),
 )
@@ -305,12 +313,14 @@ _RAN_OUT = Question(
         ),
     ),
     why="Only a divisor that is counted from the window fits every window.",
-    after=lambda width: result_table(
-        ["divisor", "ratio"],
-        {f"÷ {rule}": [_divisor(rule), _run_out(rule).ratio] for rule in ("B·G", "tokens")},
-        width,
+    after=lambda width: value_table(
+        {
+            f"÷ {rule}": {"divisor": _divisor(rule), "ratio": _run_out(rule).ratio}
+            for rule in ("B·G", "tokens")
+        },
+        "3 microbatches, G = 4",
         TONES["ratio"],
     ),
 )
 
-QUESTIONS = (_SECOND, _ROWS, _END, _FORGOTTEN, _RAN_OUT)
+ACCUMULATION_QUESTIONS = (_SECOND, _ROWS, _END, _FORGOTTEN, _RAN_OUT)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sftviz.inspection.examples import HEALTHY, PUZZLES, TOKENS
 from sftviz.inspection.inspection import Inspection, inspect_batch
-from sftviz.predictions.course.table import result_table
+from sftviz.predictions.course.pictures import value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.shares import gradient_shares
 from sftviz.views.parts import TONES
@@ -145,14 +145,13 @@ _TWICE = Question(
     ),
     why="A loss above ln V is worse than guessing. With a trained model that is a sign of a wrong "
     "shift, or of another tokenizer.",
-    after=lambda width: result_table(
-        ["nats a token"],
+    after=lambda width: value_table(
         {
-            "healthy batch": [_loss()],
-            "equal probabilities": [math.log(len(TOKENS))],
-            "batch C": [_loss("C")],
+            "healthy batch": {"nats": _loss()},
+            "equal probabilities": {"nats": math.log(len(TOKENS))},
+            "batch C": {"nats": _loss("C")},
         },
-        width,
+        "loss a token",
         TONES["loss"],
     ),
 )
@@ -201,4 +200,4 @@ _WEIGHT = Question(
     after=lambda width: shares_table(_WINDOW, ("tokens", "averaged averages"), width),
 )
 
-QUESTIONS = (*map(_puzzle, PUZZLES), _TWICE, _WEIGHT)
+BATCH_QUESTIONS = (*map(_puzzle, PUZZLES), _TWICE, _WEIGHT)

@@ -6,7 +6,7 @@ import torch
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.experiments.ranks import RankedRule, RankReport
-from sftviz.predictions.course.table import result_table
+from sftviz.predictions.course.pictures import value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.shares import gradient_shares
 from sftviz.views.parts import TONES
@@ -79,13 +79,12 @@ def _all_reduces(report: RankReport) -> Question:
         ),
         why="DDP communicates in backward(), so once for each backward() that is outside "
         "no_sync(). Forgetting it costs time only: the gradient is the same, up to rounding.",
-        after=lambda width: result_table(
-            ["all-reduces"],
+        after=lambda width: value_table(
             {
-                "with no_sync()": [report.all_reduces],
-                "without": [report.all_reduces_without_no_sync],
+                "with no_sync()": {"all-reduces": report.all_reduces},
+                "without": {"all-reduces": report.all_reduces_without_no_sync},
             },
-            width,
+            "counted in one window",
         ),
     )
 
@@ -118,7 +117,7 @@ def _step_rule(report: RankReport) -> Question:
         ),
         why="Averaging ranks with equally many sequences is what a mean over all of them needs. So "
         "ratios to the mean over sequences are those of one device.",
-        after=lambda width: _table(report, width, "G²", "B·G"),
+        after=lambda width: _table(report, "G²", "B·G"),
     )
 
 
@@ -148,7 +147,7 @@ def _token_rule(report: RankReport) -> Question:
         ),
         why="The sum over all tokens ÷ N is the mean already, and DDP divides by W after that. "
         "÷ tokens/W corrects it: the loss is multiplied by W.",
-        after=lambda width: _table(report, width, "tokens", "tokens/W"),
+        after=lambda width: _table(report, "tokens", "tokens/W"),
     )
 
 
@@ -198,7 +197,7 @@ def _own_tokens(report: RankReport) -> Question:
         ),
         why="The mean of two means over different numbers of tokens is not the mean over all of "
         "them. transformers #34242 and #34373 report this mistake.",
-        after=lambda width: _table(report, width, "own tokens", "tokens/W"),
+        after=lambda width: _table(report, "own tokens", "tokens/W"),
     )
 
 
@@ -214,11 +213,10 @@ def _heavier(report: RankReport) -> int:
     return 2 if abs(few / many - 1) < _EXACT else 0 if few > many else 1
 
 
-def _table(report: RankReport, width: int, *names: str) -> Drawing:
+def _table(report: RankReport, *names: str) -> Drawing:
     rules = [_rule(report, name) for name in names]
-    return result_table(
-        ["ratio", "cosine"],
-        {f"÷ {rule.rule}": [rule.ratio, rule.cosine] for rule in rules},
-        width,
+    return value_table(
+        {f"÷ {rule.rule}": {"ratio": rule.ratio, "cosine": rule.cosine} for rule in rules},
+        f"compared with the mean per {rules[0].per}",
         TONES["ratio"],
     )

@@ -20,13 +20,14 @@ from sftviz.experiments.optimizers import Divergence
 from sftviz.experiments.training import Window, prepare, visiting_order
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.log_probs import get_response_log_probs
-from sftviz.predictions.course.table import result_table
+from sftviz.predictions.course.pictures import outcome_list, value_table
 from sftviz.predictions.question import Choice, Option, Question
 from sftviz.step import StepTrace, sft_microbatch_train_step, trace_step
 from sftviz.tokens import TokenBatch
 from sftviz.views.parts import TONES
 
 _B, _G, _FRIENDS_G = 16, 4, 8
+_PROMPTS = 3 * 73_049  # three formats of each date from 1900 to 2099
 _SAME = 0.01  # weights that differ by less, relative to the change, are the same
 
 
@@ -97,29 +98,31 @@ _BEFORE = Question(
     ),
     why="The first loss should be near ln V, with V the number of tokens. It is the cheapest check "
     "of a training, and needs one forward pass.",
-    after=lambda width: result_table(
-        ["nats a token", "probability"],
+    after=lambda width: value_table(
         {
-            "this model": [_nats(_untrained(_G)), math.exp(-_nats(_untrained(_G)))],
-            "equal probabilities": [math.log(len(VOCABULARY)), 1 / len(VOCABULARY)],
+            "this model": _units(_nats(_untrained(_G))),
+            "equal probabilities": _units(math.log(len(VOCABULARY))),
         },
-        width,
+        "loss and probability of a token",
         TONES["loss"],
     ),
 )
+
+
+def _units(nats: float) -> dict[str, float]:
+    return {"nats": nats, "probability": math.exp(-nats)}
 
 
 # Two logs.
 
 
 def _logs(width: int, with_nats: bool) -> Drawing:
-    rows = {}
-    for name, G in (("yours", _G), ("your friend's", _FRIENDS_G)):
+    rows: dict[str, dict[str, float]] = {}
+    for name, G in (("yours", _G), ("theirs", _FRIENDS_G)):
         trace = _untrained(G)
-        rows[name] = [G, trace.num_tokens, trace.scaled_loss.item()]
-        rows[name] += [_nats(trace)] * with_nats
-    names = ["G", "response tokens", "scaled_loss", "nats a token"]
-    return result_table(names[: 3 + with_nats], rows, width, TONES["scaled_loss"])
+        log = {"G": G, "tokens": trace.num_tokens, "scaled_loss": trace.scaled_loss.item()}
+        rows[name] = log | ({"nats": _nats(trace)} if with_nats else {})
+    return value_table(rows, "the same microbatch", TONES["scaled_loss"])
 
 
 def _better() -> int:
@@ -177,7 +180,7 @@ def _lowest_scaled_loss() -> float:
     return loss.item() * _B * _G / len(rows)
 
 
-_PROMPTS = Question(
+_LOSS_OF_PROMPTS = Question(
     name="the loss of prompts",
     text="Prompts count too, and the training goes on until the model knows all 2,610 rows by "
     "heart. Where does scaled_loss end?",
@@ -202,13 +205,12 @@ _PROMPTS = Question(
     ),
     why="ln 2,610 = 7.9 nats a row remain. A model that knows the formats, and not by heart which "
     "dates occur, has 12.3 nats a row.",
-    after=lambda width: result_table(
-        ["scaled_loss"],
+    after=lambda width: value_table(
         {
-            "all rows by heart": [_lowest_scaled_loss()],
-            "formats only": [_B * _G * math.log(3 * 73_049) / _G**2],  # three of each date
+            "all rows by heart": {"scaled_loss": _lowest_scaled_loss()},
+            "formats only": {"scaled_loss": _B * _G * math.log(_PROMPTS) / _G**2},
         },
-        width,
+        "the lowest of a window",
         TONES["scaled_loss"],
     ),
 )
@@ -232,13 +234,13 @@ def mask_question(
         return 2 if abs(lead) < 0.05 else 0 if lead > 0 else 1
 
     def curves(width: int) -> Drawing:
-        rows: dict[str, list[float | str]] = {
-            f"window {one.number}": [one.nll, other.nll]
+        rows: dict[str, dict[str, float | str]] = {
+            f"window {one.number}": {"masked": one.nll, "learned": other.nll}
             for one, other in zip(masked, learned, strict=True)
             if one.number % 25 == 0
         }
-        rows["held-out, right"] = list(map(percent, right))
-        return result_table(["prompt masked", "prompt learned"], rows, width, TONES["loss"])
+        rows["right answers"] = dict(zip(("masked", "learned"), map(percent, right), strict=True))
+        return value_table(rows, "nats a response token, by prompt", TONES["loss"])
 
     return Question(
         name="with and without the mask",
@@ -306,11 +308,10 @@ def empty_prompt_question(masked: str, learned: str) -> Question:
         ),
         why="What the first model writes here is arbitrary: the prediction after <start> was "
         "always masked, so no loss ever reached it.",
-        after=lambda width: result_table(
-            ["after <start>"],
-            {"prompt masked": [masked or "(nothing)"], "prompt learned": [learned or "(nothing)"]},
+        after=lambda width: outcome_list(
+            {"prompt masked": masked or "(nothing)", "prompt learned": learned or "(nothing)"},
+            "after <start>",
             width,
-            TONES["labels"],
         ),
     )
 
@@ -337,14 +338,9 @@ def optimizer_question(records: Sequence[Divergence]) -> Question:
             with a factor other than 1.
     """
     asked = {record.optimizer: record for record in records if record.factor != 1}
-    by_factor = {
-        f"factor {record.factor:g}": {
-            each.optimizer: percent(each.difference)
-            for each in records
-            if each.factor == record.factor
-        }
-        for record in records
-    }
+    rows: dict[str, dict[str, float | str]] = {name: {} for name in asked}
+    for record in records:
+        rows[record.optimizer][f"× {record.factor:g}"] = percent(record.difference)
 
     def ends(record: Divergence) -> Choice:
         texts = "the same weights", "other weights"
@@ -360,12 +356,8 @@ def optimizer_question(records: Sequence[Divergence]) -> Question:
         why='Only plain AdamW hardly reacts, so "it trains fine" is no evidence that the divisor '
         "is right. The table has the distance of the final weights, relative to how far the "
         "training has changed them.",
-        after=lambda width: result_table(
-            list(by_factor),
-            {name: [column[name] for column in by_factor.values()] for name in asked},
-            width,
-        ),
+        after=lambda width: value_table(rows, "distance of the weights, gradient × factor"),
     )
 
 
-QUESTIONS = (_BEFORE, _TWO_LOGS, _PROMPTS)
+TRAINING_QUESTIONS = (_BEFORE, _TWO_LOGS, _LOSS_OF_PROMPTS)
