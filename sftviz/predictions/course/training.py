@@ -39,6 +39,7 @@ def _microbatch() -> TokenBatch:
     return prepare(rows, PAD, CONTEXT_LENGTH, len(VOCABULARY)).tokens
 
 
+@cache
 def _untrained(G: int) -> StepTrace:
     """The step on the first microbatch, with the notebook's model before its training."""
     with torch.random.fork_rng(devices=[]):
