@@ -240,8 +240,9 @@ _END = Question(
 
 _FORGOTTEN = Question(
     name="no zero_grad()",
-    text="A window of this picture ends with ratio B/G = 0.5. Now zero_grad() is forgotten: the "
-    "same window runs a second time, with the same weights. What is the ratio at its end?",
+    text="The window of the picture above ends with ratio B/G = 0.5. Now zero_grad() is "
+    "forgotten, and the same window runs a second time, with the same weights. What is the ratio "
+    "at its end?",
     asks=(
         Number(
             "ratio of the second window",

@@ -66,7 +66,15 @@ _SUSPECTS = {
         "the first token of each answer is masked: the mask is off by one.",
     ),
 }
-_OPTIONS = sorted(_SUSPECTS.values(), key=lambda suspect: suspect.text)
+# Not one of the five: otherwise the last one would be found without looking.
+_DECOY = _Suspect(
+    "real tokens are not seen",
+    "the attention mask hides a real token",
+    "attention_mask is 1 at every token that is not padding, or there is none, and then all tokens "
+    "are seen.",
+    "",
+)
+_OPTIONS = sorted((*_SUSPECTS.values(), _DECOY), key=lambda suspect: suspect.text)
 
 
 def _inspect(letter: str) -> Inspection:
@@ -83,8 +91,7 @@ def _puzzle(letter: str) -> Question:
     options = (Option(each.text, "" if each is right else each.why_not) for each in _OPTIONS)
     return Question(
         name=f"batch {letter}",
-        text=f"Batch {letter} was made from the three conversations of the healthy batch. What is "
-        "wrong with it?",
+        text=f"Batch {letter} was made from the three conversations above. What is wrong with it?",
         asks=(Choice("what is wrong", tuple(options), lambda: _found(letter)),),
         why=right.why,
         after=lambda width: _inspect(letter).draw(width),
@@ -126,7 +133,7 @@ _TWICE = Question(
             "nats a token",
             (
                 Option(
-                    "low, as on the healthy batch",
+                    "low, as on the right batch",
                     "The model is right about the next token. It is now asked for the one after "
                     "that.",
                 ),
@@ -147,7 +154,7 @@ _TWICE = Question(
     "shift, or of another tokenizer.",
     after=lambda width: value_table(
         {
-            "healthy batch": {"nats": _loss()},
+            "the right batch": {"nats": _loss()},
             "equal probabilities": {"nats": math.log(len(TOKENS))},
             "batch C": {"nats": _loss("C")},
         },

@@ -77,8 +77,8 @@ def _all_reduces(report: RankReport) -> Question:
                 ),
             ),
         ),
-        why="DDP communicates in backward(), so once for each backward() that is outside "
-        "no_sync(). Forgetting it costs time only: the gradient is the same, up to rounding.",
+        why="DDP communicates in every backward() that is outside no_sync(), once if the model is "
+        "small. Forgetting no_sync() costs time only: the gradient is the same, up to rounding.",
         after=lambda width: value_table(
             {
                 "with no_sync()": {"all-reduces": report.all_reduces},
@@ -125,8 +125,8 @@ def _token_rule(report: RankReport) -> Question:
     W = report.ranks
     return Question(
         name="ranks and tokens",
-        text="÷ tokens divides each sum by N, the response tokens of the whole window on all "
-        f"{W} ranks. What is its ratio to the mean over all tokens?",
+        text="÷ tokens divides each sum by N, the response tokens of the whole window, on all "
+        "ranks. What is its ratio to the mean over all tokens?",
         asks=(
             Number(
                 "ratio",

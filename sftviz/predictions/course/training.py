@@ -181,6 +181,22 @@ def _lowest_scaled_loss() -> float:
     return loss.item() * _B * _G / len(rows)
 
 
+def _of_window(nats: float) -> float:
+    """scaled_loss of a window whose prompts have a loss of so many nats a row."""
+    return nats * _B * _G / _G**2
+
+
+def _unlearned() -> float:
+    """If each token of a prompt has the same probability."""
+    lengths = [len(pair.prompt) for pair in date_pairs()[0]]
+    return _of_window(math.log(len(VOCABULARY)) * sum(lengths) / len(lengths))
+
+
+def _where_it_ends() -> int:
+    lowest = _lowest_scaled_loss()
+    return 0 if lowest < 0.1 else 1 if lowest < 0.5 * _unlearned() else 2
+
+
 _LOSS_OF_PROMPTS = Question(
     name="the loss of prompts",
     text="Prompts count too, and the training goes on until the model knows all 2,610 rows by "
@@ -191,27 +207,32 @@ _LOSS_OF_PROMPTS = Question(
             (
                 Option(
                     "at 0: nothing is left to learn",
-                    "Only a model that knows which row comes "
-                    "next would get to 0. All 2,610 rows begin with <start>, so it can only "
-                    "guess.",
+                    "Only a model that knows which row comes next would get to 0. All 2,610 rows "
+                    "begin with <start>, so it can only guess.",
                 ),
                 Option(
                     "above 0: the prompt can't be known in advance",
-                    "After <start> each of the "
-                    "2,610 rows is equally probable. No model can do better.",
+                    "After <start> each of the 2,610 rows is equally probable. No model can do "
+                    "better.",
+                ),
+                Option(
+                    "near its first value: prompts are arbitrary",
+                    "The date is arbitrary, and the rest of a prompt is not: its format, and the "
+                    "names of months. By heart, even most dates follow from their first digits.",
                 ),
             ),
-            lambda: int(_lowest_scaled_loss() > 0.1),
+            _where_it_ends,
         ),
     ),
     why="ln 2,610 = 7.9 nats a row remain. A model that knows the formats, and not by heart which "
     "dates occur, has 12.3 nats a row.",
     after=lambda width: value_table(
         {
+            "nothing learned": {"scaled_loss": _unlearned()},
+            "formats only": {"scaled_loss": _of_window(math.log(_PROMPTS))},
             "all rows by heart": {"scaled_loss": _lowest_scaled_loss()},
-            "formats only": {"scaled_loss": _B * _G * math.log(_PROMPTS) / _G**2},
         },
-        "the lowest of a window",
+        "of the prompts of a window",
         TONES["scaled_loss"],
     ),
 )
@@ -307,8 +328,9 @@ def empty_prompt_question(masked: str, learned: str) -> Question:
                 lambda: 0 if "→" in learned else 1 if learned else 2,
             ),
         ),
-        why="What the first model writes here is arbitrary: the prediction after <start> was "
-        "always masked, so no loss ever reached it.",
+        why="It has learned to write prompts: a chat model that was trained without the mask "
+        "writes the user's next message, if nothing stops it. What the first model writes here is "
+        "arbitrary.",
         after=lambda width: outcome_list(
             {"prompt masked": masked or "(nothing)", "prompt learned": learned or "(nothing)"},
             "after <start>",
