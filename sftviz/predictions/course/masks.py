@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.scene import Card, Cell, Text
 from sftviz.experiments.bigram import BigramModel
 from sftviz.label_log_probs import label_log_probs
 from sftviz.log_probs import get_response_log_probs
@@ -15,6 +16,7 @@ from sftviz.predictions.course.pictures import outcome_list, value_table
 from sftviz.predictions.question import Belief, Bits, Choice, Number, Option, Question
 from sftviz.step import sft_microbatch_train_step
 from sftviz.tokens import TokenBatch, Turn, build_token_batch
+from sftviz.views.parts import table
 from sftviz.views.tokens import shift_view
 
 VOCABULARY = ("<pad>", "<start>", "<end>", "2", "+2=", "4", "Why?")
@@ -28,6 +30,16 @@ BATCH = build_token_batch(CONVERSATIONS, pad_id=0)
 
 def _words(ids: Tensor) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(VOCABULARY[token] for token in row) for row in ids.tolist())
+
+
+def _reading() -> Drawing:
+    """What the model reads and what comes next, without the mask."""
+    lines = []
+    rows = zip(_words(BATCH.input_ids), _words(BATCH.labels), strict=True)
+    for row, (read, following) in enumerate(rows, start=1):
+        for name, words in (("reads", read), ("next", following)):
+            lines.append((Text(f"row {row} {name}"), *(Cell(word, 9, "entry") for word in words)))
+    return Drawing(Card(table(lines, gap=1)), "What the model reads, and what comes next.")
 
 
 def _shown(mask: Tensor, width: int) -> Drawing:
@@ -388,7 +400,7 @@ ROWS_OF_THE_TABLE = Question(
         },
         "each row of the table",
     ),
-    before=lambda width: shift_view(BATCH, VOCABULARY, width),
+    before=lambda width: _reading(),
 )
 
 # What is refused

@@ -410,6 +410,75 @@ WHOSE_TOKEN = Question(
     after=lambda width: shares_table(_MASKS, (TOKEN_MEAN, AVERAGED_AVERAGES), width),
 )
 
+# Where the mean of means is right
+
+_CASES = (
+    make_window(B=2, G=16),  # long
+    make_window(B=2, G=4, unevenness=0.0),  # even
+    make_window(B=1, G=4),  # single rows
+)
+
+
+def _exact_where() -> int:
+    """0: in none of the cases; 1: in the long one; 2: in the even one; 3: with single rows."""
+    is_exact = [_is_exact(_run(window, AVERAGED_AVERAGES)) for window in _CASES]
+    return [[], [0], [1], [2]].index([case for case in range(3) if is_exact[case]])
+
+
+def _by_unevenness() -> dict[str, dict[str, float]]:
+    """How far the mean of means is from the mean over tokens."""
+    windows = {
+        "all rows alike": make_window(B=1, G=16, unevenness=0.0),
+        "a little uneven": make_window(B=1, G=16, unevenness=0.5),
+        "uneven": make_window(B=1, G=16),
+    }
+    traces = {name: _run(window, AVERAGED_AVERAGES) for name, window in windows.items()}
+    return {
+        name: {"difference": round(trace.distance, 6), "cosine": trace.cosine}
+        for name, trace in traces.items()
+    }
+
+
+MEAN_OF_MEANS = Question(
+    name="mean of means",
+    text=(
+        "Sometimes the mean of the microbatches' means is the mean over all tokens after all. "
+        "When is it?"
+    ),
+    asks=(
+        Choice(
+            "exact",
+            (
+                Option(
+                    "Never.",
+                    "Think of a window in which every row has the same length: there all tokens "
+                    "are divided by the same number.",
+                ),
+                Option(
+                    "In a long window: the differences average out.",
+                    "A longer window has more short rows and more long ones, and in each of them "
+                    "the tokens keep their wrong weight.",
+                ),
+                Option(
+                    "If all microbatches have the same number of response tokens.",
+                    "Then all tokens are divided by the same number.",
+                ),
+                Option(
+                    "If each microbatch is one row (B = 1).",
+                    "Rows differ in length too: with B = 1 a token of the shortest row has the "
+                    "most weight.",
+                ),
+            ),
+            _exact_where,
+        ),
+    ),
+    why=(
+        "The more the microbatches differ in length, the larger is the error; a test with rows of "
+        "the same length never sees it. The difference is relative to the right gradient."
+    ),
+    after=lambda width: value_table(_by_unevenness(), "mean of means, G = 16 rows"),
+)
+
 # The last window
 
 _SHORT = make_window(B=4, G=3)[:2]
@@ -464,5 +533,6 @@ SCALING_QUESTIONS = (
     FLAT,
     SURVIVORS,
     WHOSE_TOKEN,
+    MEAN_OF_MEANS,
     THE_LAST_WINDOW,
 )

@@ -10,11 +10,12 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, NAN, PRESETS, WORKED_EXAMPLE
 from sftviz.inputs import StepInputs
 from sftviz.logits import LogitsTrace, trace_logits
+from sftviz.mistakes.recognise import STEP_MISTAKES
 from sftviz.predictions.course.pictures import outcome_list, value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.step import sft_microbatch_train_step
 from sftviz.views.logits import logits_flow
-from sftviz.views.step import gradient_formula, gradient_table, step_flow, token_table
+from sftviz.views.step import gradient_table, step_flow, token_table
 
 THREE_ROWS = PRESETS["B = 3, G = 4"]
 
@@ -215,7 +216,11 @@ NAN_UNDER_THE_MASK = Question(
         Choice(
             "torch.where(mask, log_probs, 0).sum()",
             (
-                Option("−0.5", "What is not selected is not used in any computation."),
+                Option(
+                    "−0.5",
+                    "What is not selected is not used. A NaN that the model itself computed can "
+                    "still do harm there, where backward() multiplies it by a gradient of 0.",
+                ),
                 Option(
                     "NaN",
                     "torch.where does not compute with what it does not select: at the second "
@@ -236,52 +241,73 @@ NAN_UNDER_THE_MASK = Question(
     after=lambda width: _table(_PADDED),
 )
 
-# 01: the sign
+# 01: without the minus
+
+_SIGN_KEPT = next(each for each in STEP_MISTAKES if each.name == "sign kept")
 
 
-def _sign() -> int:
-    """0: all gradients at response tokens are above 0; 1: below 0; 2: of both kinds."""
-    trace = THREE_ROWS.trace()
-    is_above = trace.grad[trace.response_mask] > 0
-    return 0 if is_above.all() else 2 if is_above.any() else 1
+def _descended(step: Callable[..., object]) -> Tensor:
+    """The log-probs after one step of gradient descent on them."""
+    leaf = THREE_ROWS.policy_log_probs.clone().requires_grad_()
+    step(leaf, THREE_ROWS.response_mask != 0, THREE_ROWS.gradient_accumulation_steps, 1.0)
+    assert leaf.grad is not None
+    return leaf.detach() - leaf.grad
 
 
-THE_SIGN = Question(
-    name="the sign",
+def _response_sum(log_probs: Tensor) -> float:
+    return log_probs[THREE_ROWS.response_mask != 0].sum().item()
+
+
+def _without_minus() -> int:
+    """0: training does the same; 1: the response becomes less likely; 2: the prompt changes."""
+    moved = _descended(_SIGN_KEPT.run) - THREE_ROWS.policy_log_probs  # (B, S)
+    if (moved[THREE_ROWS.response_mask == 0] != 0).any():
+        return 2
+    return 0 if _response_sum(moved) > 0 else 1
+
+
+WITHOUT_THE_MINUS = Question(
+    name="without the minus",
     text=(
-        "Training should raise the log-probs of the response, and gradient descent makes its step "
-        "by subtracting the gradient. What is the sign of the gradient at the log-probs of "
-        "response tokens?"
+        "Somebody forgets the minus sign of stage 3 and leaves everything else as it is. There is "
+        "no error, and the gradients are as large as before. What does training do now?"
     ),
     asks=(
         Choice(
-            "the sign",
+            "training",
             (
                 Option(
-                    "Positive: it points to where the log-prob should go.",
-                    "The gradient points to where scaled_loss grows, and one goes the other way. "
-                    "To raise a log-prob by subtracting, one has to subtract less than 0.",
+                    "The same as before: what counts is the size of the gradient.",
+                    "Its sign decides in which direction the log-probs are moved: gradient descent "
+                    "subtracts the gradient.",
                 ),
                 Option(
-                    "Negative.",
-                    "If a log-prob rises, scaled_loss falls; and subtracting a negative gradient "
-                    "raises the log-prob.",
+                    "It makes the response less likely.",
+                    "An optimizer makes smaller what it is given, and without the minus that is "
+                    "the sum of the log-probs itself.",
                 ),
                 Option(
-                    "Positive at some, negative at others: likely tokens are raised, unlikely "
-                    "ones lowered.",
-                    "Here every response token is something to imitate, likely or not. Losses with "
-                    "rewards, as in reinforcement learning, also lower some tokens.",
+                    "It makes the prompt more likely instead of the response.",
+                    "The masked tokens are not in the sum, with or without the minus: their "
+                    "gradient is 0.",
                 ),
             ),
-            _sign,
+            _without_minus,
         ),
     ),
     why=(
-        "masked_sum is negated, so a log-prob that rises makes scaled_loss fall, at every response "
-        "token. At masked tokens the gradient is 0."
+        "Gradient descent subtracts the gradient, which is negative in the right step, and so "
+        "raises the log-probs of the response. With the other sign it lowers them."
     ),
-    after=lambda width: gradient_formula(THREE_ROWS.trace()),
+    after=lambda width: value_table(
+        {
+            "before": {"masked_sum": _response_sum(THREE_ROWS.policy_log_probs)},
+            "after a step": {"masked_sum": _response_sum(_descended(sft_microbatch_train_step))},
+            "without the minus": {"masked_sum": _response_sum(_descended(_SIGN_KEPT.run))},
+        },
+        "the log-probs of the response, added up",
+        "masked_sum",
+    ),
 )
 
 # 01: a fourth row
@@ -343,6 +369,20 @@ A_FOURTH_ROW = Question(
 _SAT = (0, 1, 2)  # the logit of the word that came next, in the second column
 
 
+def _logits() -> Drawing:
+    """What the model computes at each position, below the word that really comes next."""
+    logits = FIVE_WORDS.logits[0].T.tolist()  # (V, S)
+    following = [FIVE_WORDS.vocabulary[label] for label in FIVE_WORDS.labels[0].tolist()]
+    return value_table(
+        {
+            word: dict(zip(following, row, strict=True))
+            for word, row in zip(FIVE_WORDS.vocabulary, logits, strict=True)
+        },
+        "the logits of each word; above them the word that came next",
+        "entry",
+    )
+
+
 def _raised() -> LogitsTrace:
     logits = FIVE_WORDS.logits.clone()
     logits[_SAT] = 6.0
@@ -398,6 +438,7 @@ ALMOST_CERTAIN = Question(
         "word that came next and 0 at all others. Once the model gives that word a probability of "
         "almost 1 it is almost 0, and so is what the weights get from it."
     ),
+    before=lambda width: _logits(),
     after=lambda width: logits_flow(_raised(), FIVE_WORDS.vocabulary, width),
 )
 
@@ -521,60 +562,49 @@ _WHOLE_ROWS = StepInputs(
 )
 
 
-def _attempt(call: Callable[[], object]) -> int:
-    """0: an error; 1: a result."""
+def _one_bit() -> int:
+    """0: an error; 1: the sum of the second column; 2: the sum of whole rows."""
+    log_probs = THREE_ROWS.policy_log_probs
     try:
-        call()
-    except (RuntimeError, ValueError, TypeError):
+        total = torch.where(_ONE_BIT, log_probs, 0).sum()
+    except RuntimeError:
         return 0
-    return 1
+    sums = log_probs[:, 1:2][_ONE_BIT].sum(), log_probs[_ONE_BIT[:, 0]].sum()
+    return 1 + [torch.allclose(total, each) for each in sums].index(True)
 
 
 ONE_BIT_A_ROW = Question(
     name="one bit a row",
     text=(
-        "The log-probs are (3, 4), but by mistake the mask is only one column of the right one: "
-        "(3, 1). What do plain torch and our step do with it?"
+        "The log-probs have the shape (3, 4). By mistake the mask is only the second column of "
+        "the right one, with the shape (3, 1) and the bits 1, 0, 1. "
+        "What does plain torch make of torch.where(mask, log_probs, 0).sum()?"
     ),
     asks=(
         Choice(
             "torch.where(mask, log_probs, 0).sum()",
             (
                 Option(
-                    "an error: the shapes differ",
-                    "torch repeats a dimension of size 1 as often as needed (“broadcasting”): here "
-                    "the one bit of a row is used for all its tokens.",
+                    "An error: the shapes differ.",
+                    "torch repeats a dimension of size 1 as often as needed (this is called "
+                    "broadcasting), so there is no error.",
                 ),
                 Option(
-                    "a number, without an error",
-                    "The one bit of a row is used for all its tokens, prompt and padding too.",
-                ),
-            ),
-            lambda: _attempt(lambda: torch.where(_ONE_BIT, THREE_ROWS.policy_log_probs, 0).sum()),
-        ),
-        Choice(
-            "sft_microbatch_train_step",
-            (
-                Option(
-                    "an error: the shapes differ",
-                    "The step compares the two shapes before it computes anything.",
+                    "A sum over the second column, where there are bits.",
+                    "torch does not know that the bits came from the second column: one bit stands "
+                    "for its whole row.",
                 ),
                 Option(
-                    "a number, without an error",
-                    "That number would be wrong and nobody would notice it. So the step refuses a "
-                    "mask that does not have one entry for each token.",
+                    "A sum over whole rows, prompt and padding too.",
+                    "The one bit of a row is repeated for all its tokens (broadcasting).",
                 ),
             ),
-            lambda: _attempt(
-                lambda: sft_microbatch_train_step(
-                    THREE_ROWS.policy_log_probs.clone().requires_grad_(), _ONE_BIT, 4
-                )
-            ),
+            _one_bit,
         ),
     ),
     why=(
-        "Broadcasting makes a wrong mask a wrong sum: whole rows would count, as below. An error "
-        "is better than that."
+        "Broadcasting makes a wrong mask a wrong sum, and nobody notices. The step compares the "
+        "two shapes before it computes anything, and raises an error."
     ),
     after=lambda width: _table(_WHOLE_ROWS),
 )
@@ -584,7 +614,7 @@ STEP_QUESTIONS = (
     ONE_WORSE_TOKEN,
     ANOTHER_G,
     NAN_UNDER_THE_MASK,
-    THE_SIGN,
+    WITHOUT_THE_MINUS,
     A_FOURTH_ROW,
     ALMOST_CERTAIN,
     A_SECOND_CALL,
