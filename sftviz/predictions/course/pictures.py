@@ -10,7 +10,7 @@ from sftviz.views.parts import FRAME, table
 
 
 def value_table(
-    rows: Mapping[str, Mapping[str, float]], title: str, tone: str = "gradient"
+    rows: Mapping[str, Mapping[str, float | str]], title: str, tone: str = "gradient"
 ) -> Drawing:
     """Named rows of numbers below the names of their columns.
 
@@ -21,7 +21,10 @@ def value_table(
     │ ÷ G² [0.25] [   1] │
     ╰────────────────────╯
     """
-    texts = {row: list(map(number, values.values())) for row, values in rows.items()}
+    texts = {
+        row: [each if isinstance(each, str) else number(each) for each in values.values()]
+        for row, values in rows.items()
+    }
     names = list(next(iter(rows.values())))
     widths = [2 + max(map(len, column)) for column in zip(names, *texts.values(), strict=True)]
     header = (
