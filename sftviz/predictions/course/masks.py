@@ -108,13 +108,13 @@ def _set(mask: Tensor) -> set[str]:
 MASK_OF_THE_INPUTS = Question(
     name="the mask of the inputs",
     text=(
-        "Somebody asks of each position whether the token that is *read* there belongs to a "
-        "response, and uses that as the mask. In the second row the model reads “<start> 2 2 "
-        "<end> Why? 4” and the labels are “2 2 <end> Why? 4 <end>”. What does that do to it?"
+        "Somebody sets the mask to 1 where the token that the model reads belongs to a response. "
+        "In the second row the model reads “<start> 2 2 <end> Why? 4”, and the labels are “2 2 "
+        "<end> Why? 4 <end>”. Which labels are never learned, and which are learned by mistake?"
     ),
     asks=(
         Choice(
-            "labels that are never learned although they should be",
+            "never learned",
             (
                 Option(
                     "none: only the positions are moved",
@@ -134,7 +134,7 @@ MASK_OF_THE_INPUTS = Question(
             lambda: [set(), {"<end>"}, {"2", "4"}].index(_set(BATCH.response_mask & ~_FROM_INPUTS)),
         ),
         Choice(
-            "labels that are learned although they should not be",
+            "learned by mistake",
             (
                 Option(
                     "“Why?”, the first token of the user's next turn",

@@ -172,9 +172,16 @@ ANOTHER_G = Question(
                     "The gradient does not depend on the log-probs, but it does depend on what "
                     "the sum is divided by: see stages 3 and 4.",
                 ),
+                Belief(
+                    lambda: -_at_response(_FOUR),
+                    "The size is right. But a log-prob that rises makes scaled_loss fall, so the "
+                    "gradient is below 0, whatever G is.",
+                ),
+                Belief(
+                    lambda: _at_response(WORKED_EXAMPLE) * 4,
+                    "That is 4 times as much. G is a divisor: a larger G makes it smaller.",
+                ),
             ),
-            inputs=_FOUR,
-            quantity="grad",
         ),
     ),
     why="Stage 3 divides by G, and stage 4 divides by G again: twice the G is a quarter.",
