@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.scene import Card, Cell, Text
 from sftviz.experiments.bigram import BigramModel
 from sftviz.label_log_probs import label_log_probs
 from sftviz.log_probs import get_response_log_probs
@@ -16,7 +15,6 @@ from sftviz.predictions.course.pictures import outcome_list, value_table
 from sftviz.predictions.question import Belief, Bits, Choice, Number, Option, Question
 from sftviz.step import sft_microbatch_train_step
 from sftviz.tokens import TokenBatch, Turn, build_token_batch
-from sftviz.views.parts import table
 from sftviz.views.tokens import shift_view
 
 VOCABULARY = ("<pad>", "<start>", "<end>", "2", "+2=", "4", "Why?")
@@ -34,12 +32,17 @@ def _words(ids: Tensor) -> tuple[tuple[str, ...], ...]:
 
 def _reading() -> Drawing:
     """What the model reads and what comes next, without the mask."""
-    lines = []
-    rows = zip(_words(BATCH.input_ids), _words(BATCH.labels), strict=True)
-    for row, (read, following) in enumerate(rows, start=1):
-        for name, words in (("reads", read), ("next", following)):
-            lines.append((Text(f"row {row} {name}"), *(Cell(word, 9, "entry") for word in words)))
-    return Drawing(Card(table(lines, gap=1)), "What the model reads, and what comes next.")
+    columns = {
+        f"{name} {row}": words
+        for row in (1, 2)
+        for name, ids in (("reads", BATCH.input_ids), ("next", BATCH.labels))
+        for words in _words(ids[row - 1 : row])
+    }
+    rows = {
+        str(position): {name: words[position - 1] for name, words in columns.items()}
+        for position in range(1, BATCH.labels.shape[1] + 1)
+    }
+    return value_table(rows, "what row 1 and row 2 read, and what comes next", "entry")
 
 
 def _shown(mask: Tensor, width: int) -> Drawing:

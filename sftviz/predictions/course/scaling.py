@@ -7,13 +7,13 @@ import torch
 
 from sftviz.accumulation import AccumulationTrace, accumulate
 from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.formatting import number
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.predictions.course.pictures import value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, SEQUENCE_MEAN, STEP, TOKEN_MEAN, Scaling
 from sftviz.shares import gradient_shares
 from sftviz.tokens import TokenBatch
-from sftviz.views.accumulation import scaling_table
 from sftviz.views.shares import shares_table
 
 NONE, DIVIDED_BY_G = SCALINGS[:2]
@@ -30,8 +30,23 @@ def _is_exact(trace: AccumulationTrace) -> bool:
     return trace.distance < _EXACT
 
 
-def _compared(window: Sequence[TokenBatch], rules: Sequence[Scaling]) -> Drawing:
-    return scaling_table([_run(window, rule) for rule in rules])
+def _compared(traces: Sequence[AccumulationTrace]) -> Drawing:
+    """By what each rule divided, and what came of it."""
+    rows = {}
+    for trace in traces:
+        divisors = sorted({divisor for record in trace.microbatches for _, divisor in record.parts})
+        name = "1" if trace.scaling is NONE else trace.scaling.name
+        rows[f"÷ {name}"] = {
+            "by": ", ".join(map(number, divisors)),
+            "ratio": trace.ratio,
+            "cosine": trace.cosine,
+        }
+    title = f"compared with the mean per {traces[0].scaling.per}; cosine 1: the same direction"
+    return value_table(rows, title, "loss")
+
+
+def _all(window: Sequence[TokenBatch], rules: Sequence[Scaling]) -> list[AccumulationTrace]:
+    return [_run(window, rule) for rule in rules]
 
 
 def _ratios(
@@ -116,13 +131,13 @@ THE_DIVISOR = Question(
         "There are B·G sequences in the window, and a mean over them divides their sum by B·G. "
         "Each microbatch's sum is divided by it, because a sum can be divided term by term."
     ),
-    after=lambda width: _compared(make_window(*_SIZE), SCALINGS[:4]),
+    after=lambda width: _compared(_all(make_window(*_SIZE), SCALINGS[:4])),
     minutes=3.0,
 )
 
 # The step's own divisor
 
-_SIZES = ((2, 2), (1, 4), (2, 4), (4, 2), (8, 4), (4, 4), (3, 2), (5, 1))
+_SIZES = ((2, 2), (1, 4), (4, 2), (4, 4), (3, 2))
 
 
 def _condition() -> int:
@@ -234,8 +249,10 @@ FLAT = Question(
 
 # The mean over tokens
 
-_CANDIDATES = tuple(
-    replace(rule, per="token") for rule in (AVERAGED_AVERAGES, SEQUENCE_MEAN, TOKEN_MEAN)
+_CANDIDATES = (
+    replace(AVERAGED_AVERAGES, name="n·G"),  # n: the tokens of the microbatch
+    replace(SEQUENCE_MEAN, per="token"),
+    replace(TOKEN_MEAN, name="N"),
 )
 
 
@@ -275,7 +292,7 @@ PER_TOKEN = Question(
         "A mean over N tokens divides each of them by N, so N has to be that of the whole window: "
         "the microbatches are added up only afterwards."
     ),
-    after=lambda width: _compared(WINDOW, _CANDIDATES),
+    after=lambda width: _compared(_all(WINDOW, _CANDIDATES)),
 )
 
 # Survivors of a test
@@ -343,7 +360,7 @@ SURVIVORS = Question(
         "A number that two formulas share can't tell them apart. With B = 5 and G = 3 none of the "
         "six is G², so the tests of this package use these sizes too."
     ),
-    after=lambda width: _compared(make_window(3, 4), (STEP, *_DIVISORS)),
+    after=lambda width: _compared(_all(make_window(3, 4), (STEP, *_DIVISORS))),
 )
 
 # Whose token weighs more
@@ -521,8 +538,10 @@ THE_LAST_WINDOW = Question(
         "8 sequences are added up and divided by 12. ÷ tokens counts what is there, so it is exact "
         "in the last window too."
     ),
-    after=lambda width: scaling_table(
-        [_run(_SHORT, rule, G=3) for rule in (SEQUENCE_MEAN, TOKEN_MEAN)]
+    after=lambda width: value_table(
+        {f"÷ {rule.name}": {"ratio": _short(rule)} for rule in (SEQUENCE_MEAN, TOKEN_MEAN)},
+        "2 of 3 microbatches, each rule compared with its own mean",
+        "loss",
     ),
 )
 

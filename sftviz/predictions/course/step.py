@@ -1,5 +1,6 @@
 """Questions of `00_start_here` and `01_the_step`: what the step computes, and what it leaves."""
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -15,17 +16,13 @@ from sftviz.predictions.course.pictures import outcome_list, value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.step import sft_microbatch_train_step
 from sftviz.views.logits import logits_flow
-from sftviz.views.step import gradient_table, step_flow, token_table
+from sftviz.views.step import gradient_table, step_flow
 
 THREE_ROWS = PRESETS["B = 3, G = 4"]
 
 
 def _flow(inputs: StepInputs, width: int) -> Drawing:
     return step_flow(inputs.trace(), inputs.tokens, width)
-
-
-def _table(inputs: StepInputs) -> Drawing:
-    return token_table(inputs.trace(), inputs.tokens)
 
 
 def _with(
@@ -190,12 +187,20 @@ ANOTHER_G = Question(
 
 # 01: NaN under the mask
 
-_PADDED = StepInputs([[-0.5, NAN]], [[1, 0]], tokens=(("Hello", "<pad>"),))
+_PADDED = StepInputs([[-0.5, NAN]], [[1, 0]])
 
 
-def _kind(total: Tensor) -> int:
+def _product() -> float:
+    return (_PADDED.policy_log_probs * _PADDED.response_mask).sum().item()
+
+
+def _selection() -> float:
+    return _PADDED.trace().masked_sum.item()
+
+
+def _kind(total: float) -> int:
     """0: it is −0.5; 1: it is NaN; 2: it is 0."""
-    return 1 if total.isnan() else 2 if total == 0 else 0
+    return 1 if math.isnan(total) else 2 if total == 0 else 0
 
 
 NAN_UNDER_THE_MASK = Question(
@@ -218,7 +223,7 @@ NAN_UNDER_THE_MASK = Question(
                     "The first token counts, so its −0.5 is in the sum. Ask what NaN times 0 is.",
                 ),
             ),
-            lambda: _kind((_PADDED.policy_log_probs * _PADDED.response_mask).sum()),
+            lambda: _kind(_product()),
         ),
         Choice(
             "torch.where(mask, log_probs, 0).sum()",
@@ -238,14 +243,18 @@ NAN_UNDER_THE_MASK = Question(
                     "Where the mask is 1, the log-prob is selected: the −0.5 is in the sum.",
                 ),
             ),
-            lambda: _kind(_PADDED.trace().masked_sum),
+            lambda: _kind(_selection()),
         ),
     ),
     why=(
         "A product lets one bad number at a position that does not count destroy the whole sum; "
         "a selection does not. So: select, do not multiply."
     ),
-    after=lambda width: _table(_PADDED),
+    after=lambda width: value_table(
+        {"log_probs * mask": {"sum": _product()}, "torch.where": {"sum": _selection()}},
+        "the log-probs −0.5 and NaN, the mask 1 and 0",
+        "masked_sum",
+    ),
 )
 
 # 01: without the minus
@@ -368,7 +377,17 @@ A_FOURTH_ROW = Question(
         "The gradient at a response token is −1/(G²·c): neither the rows nor the tokens of the "
         "batch are in it. So a batch with more tokens pulls harder on the model."
     ),
-    after=lambda width: _table(_FOUR_ROWS),
+    after=lambda width: value_table(
+        {
+            f"{len(of.policy_log_probs)} rows": {
+                "num_tokens": of.trace().num_tokens,
+                "scaled_loss": of.trace().scaled_loss.item(),
+                "grad": _at_response(of),
+            }
+            for of in (THREE_ROWS, _FOUR_ROWS)
+        },
+        "G = 4",
+    ),
 )
 
 # 01: almost certain
@@ -613,7 +632,7 @@ ONE_BIT_A_ROW = Question(
         "Broadcasting makes a wrong mask a wrong sum, and nobody notices. The step compares the "
         "two shapes before it computes anything, and raises an error."
     ),
-    after=lambda width: _table(_WHOLE_ROWS),
+    after=lambda width: _flow(_WHOLE_ROWS, width),
 )
 
 STEP_QUESTIONS = (
