@@ -4,16 +4,20 @@ The truths are compared with what is worked out here by hand or by plain torch.
 """
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
+from nbformat import v4
 
 from sftviz.drawing.formatting import number
 from sftviz.examples import WORKED_EXAMPLE
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.predictions.course import masks, scaling, step
+from sftviz.predictions.picture import WIDTH
 from sftviz.predictions.question import Bits, Choice, Number
-from sftviz.views.parts import WIDTH
+from sftviz.views.parts import NARROWEST
 
 QUESTIONS = [*step.STEP_QUESTIONS, *masks.MASK_QUESTIONS, *scaling.SCALING_QUESTIONS]
 ASKS = [(question, ask) for question in QUESTIONS for ask in question.asks]
@@ -25,12 +29,12 @@ BY_HAND = {
     "one worse token": [2],
     "another G": [-1 / 16],
     "NaN under the mask": [1, 0],
-    "the sign": [1],
+    "without the minus": [1],
     "a fourth row": [0],
     "almost certain": [2],
     "a second call": [-2 / 16],
     "computed by a model": [2],
-    "one bit a row": [1, 0],
+    "one bit a row": [2],
     "the mask": [[[0, 0, 1, 1, 0, 0]]],
     "the mask of the inputs": [2, 0],
     "padding with the end token": [2],
@@ -44,12 +48,13 @@ BY_HAND = {
     "a flat line": [2],
     "a better test": [1],  # 12, 9, 8, 7, 256 and 16: only 2^G is 4²
     "whose token": [1, 1],
+    "mean of means": [2],
     "the last window": [8 / 12],
 }
 
 
 def test_the_names_are_unique_and_every_truth_is_known_by_hand():
-    assert len(BY_NAME) == len(QUESTIONS) == 24
+    assert len(BY_NAME) == len(QUESTIONS) == 25
     assert {name: len(answers) for name, answers in BY_HAND.items()} == {
         question.name: len(question.asks) for question in QUESTIONS
     }
@@ -73,8 +78,11 @@ def test_a_question_asks_is_short_and_is_explained_by_a_picture(question):
     assert question.why.endswith(".")
     sentences = question.why.replace("·", "").count(". ") + 1
     assert sentences <= 2, question.why
-    assert question.after(WIDTH).alt and len(question.name) <= 30
-    assert question.before is None or question.before(WIDTH).alt
+    assert len(question.name) <= 30
+    for width in (NARROWEST, WIDTH):
+        for draw in filter(None, (question.before, question.after)):
+            drawing = draw(width)
+            assert drawing.page.width <= width and drawing.alt
 
 
 @pytest.mark.parametrize(("question", "ask"), ASKS, ids=lambda value: getattr(value, "label", ""))
@@ -142,3 +150,61 @@ def test_a_mistaken_mask_learns_and_loses_what_the_question_says():
     words = masks.VOCABULARY
     assert ({words[i] for i in lost}, {words[i] for i in learned}) == ({"2", "4"}, {"Why?"})
     assert masks._FROM_INPUTS[1].tolist() == read
+
+
+# The notebooks that ask them.
+
+NOTEBOOKS = {
+    path.stem: v4.reads(path.read_text("utf-8"))
+    for path in sorted((Path(__file__).parent.parent / "notebooks").glob("0[0-3]_*.ipynb"))
+}
+
+
+def asked(notebook):
+    """The questions of a notebook, in order."""
+    sources = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return [BY_NAME[name] for name in re.findall(r'^Prediction\("(.+)"\)$', sources, re.M)]
+
+
+def test_every_question_is_asked_once():
+    names = [question.name for notebook in NOTEBOOKS.values() for question in asked(notebook)]
+    assert sorted(names) == sorted(BY_NAME)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_ends_with_what_was_believed_and_one_way_on(name):
+    *_, beliefs, last = NOTEBOOKS[name].cells
+    assert beliefs.source.endswith("\nBeliefs()")
+    (link,) = re.findall(r"^\*\*Next:\*\* \[.+\]\((\S+)\.ipynb\)\.$", last.source, re.M)
+    following = {"00": "01_the_step", "01": "02_masks_and_log_probs"}
+    following |= {"02": "03_scaling", "03": "04_accumulation"}
+    assert link == following[name[:2]]
+    assert sum(cell.source.count("**Next:**") for cell in NOTEBOOKS[name].cells) == 1
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_text_of_a_notebook_has_the_number_that_is_asked_for(name):
+    notebook = NOTEBOOKS[name]
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            texts += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
+    shown = re.findall(r"-?\d+\.\d+", "\n".join(texts).replace("−", "-"))
+    asks = [ask for question in asked(notebook) for ask in question.asks]
+    for truth in [ask.value() for ask in asks if isinstance(ask, Number)]:
+        assert [text for text in shown if math.isclose(float(text), truth, rel_tol=1e-3)] == []
+
+
+@pytest.mark.parametrize("name", ["00_start_here", "01_the_step", "02_masks_and_log_probs"])
+def test_the_divisor_of_a_mean_is_left_to_be_found(name):
+    text = "\n".join(cell.source for cell in NOTEBOOKS[name].cells)
+    assert not re.search(r"B\s*[·*]\s*G|B = G|average", text)
+
+
+def test_the_conversations_of_the_questions_are_those_of_the_notebook():
+    given = {}
+    for cell in NOTEBOOKS["02_masks_and_log_probs"].cells:
+        if re.match("(vocabulary|conversations) = ", cell.source):
+            exec(cell.source, given)
+    assert tuple(given["vocabulary"]) == masks.VOCABULARY
+    assert given["conversations"] == masks.CONVERSATIONS

@@ -30,6 +30,21 @@ def _words(ids: Tensor) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(VOCABULARY[token] for token in row) for row in ids.tolist())
 
 
+def _reading() -> Drawing:
+    """What the model reads and what comes next, without the mask."""
+    columns = {
+        f"{name} {row}": words
+        for row in (1, 2)
+        for name, ids in (("reads", BATCH.input_ids), ("next", BATCH.labels))
+        for words in _words(ids[row - 1 : row])
+    }
+    rows = {
+        str(position): {name: words[position - 1] for name, words in columns.items()}
+        for position in range(1, BATCH.labels.shape[1] + 1)
+    }
+    return value_table(rows, "what row 1 and row 2 read, and what comes next", "entry")
+
+
 def _shown(mask: Tensor, width: int) -> Drawing:
     return shift_view(TokenBatch(BATCH.input_ids, BATCH.labels, mask), VOCABULARY, width)
 
@@ -96,13 +111,13 @@ def _set(mask: Tensor) -> set[str]:
 MASK_OF_THE_INPUTS = Question(
     name="the mask of the inputs",
     text=(
-        "Somebody asks of each position whether the token that is *read* there belongs to a "
-        "response, and uses that as the mask. In the second row the model reads “<start> 2 2 "
-        "<end> Why? 4” and the labels are “2 2 <end> Why? 4 <end>”. What does that do to it?"
+        "Somebody sets the mask to 1 where the token that the model reads belongs to a response. "
+        "In the second row the model reads “<start> 2 2 <end> Why? 4”, and the labels are “2 2 "
+        "<end> Why? 4 <end>”. Which labels are never learned, and which are learned by mistake?"
     ),
     asks=(
         Choice(
-            "labels that are never learned although they should be",
+            "never learned",
             (
                 Option(
                     "none: only the positions are moved",
@@ -122,7 +137,7 @@ MASK_OF_THE_INPUTS = Question(
             lambda: [set(), {"<end>"}, {"2", "4"}].index(_set(BATCH.response_mask & ~_FROM_INPUTS)),
         ),
         Choice(
-            "labels that are learned although they should not be",
+            "learned by mistake",
             (
                 Option(
                     "“Why?”, the first token of the user's next turn",
@@ -388,7 +403,7 @@ ROWS_OF_THE_TABLE = Question(
         },
         "each row of the table",
     ),
-    before=lambda width: shift_view(BATCH, VOCABULARY, width),
+    before=lambda width: _reading(),
 )
 
 # What is refused

@@ -6,7 +6,7 @@ from textwrap import wrap
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import number
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Text
-from sftviz.views.parts import FRAME, table
+from sftviz.views.parts import FRAME, NARROWEST, table
 
 
 def value_table(
@@ -39,7 +39,9 @@ def value_table(
         f"{row}: {', '.join(f'{text} ({name})' for text, name in zip(line, names, strict=True))}"
         for row, line in texts.items()
     )
-    return Drawing(Card(Column((Text(title, "muted"), table(lines, gap=1)))), f"{title}. {said}.")
+    body = table(lines, gap=1)
+    heading = (Text(line, "muted") for line in wrap(title, max(body.width, NARROWEST - FRAME)))
+    return Drawing(Card(Column((*heading, body))), f"{title}. {said}.")
 
 
 def outcome_list(outcomes: Mapping[str, str], title: str, width: int) -> Drawing:

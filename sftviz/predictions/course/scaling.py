@@ -7,13 +7,13 @@ import torch
 
 from sftviz.accumulation import AccumulationTrace, accumulate
 from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.formatting import number
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.predictions.course.pictures import value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.rules import MISTAKEN_SCALINGS, SCALINGS, SEQUENCE_MEAN, STEP, TOKEN_MEAN, Scaling
 from sftviz.shares import gradient_shares
 from sftviz.tokens import TokenBatch
-from sftviz.views.accumulation import scaling_table
 from sftviz.views.shares import shares_table
 
 NONE, DIVIDED_BY_G = SCALINGS[:2]
@@ -30,8 +30,23 @@ def _is_exact(trace: AccumulationTrace) -> bool:
     return trace.distance < _EXACT
 
 
-def _compared(window: Sequence[TokenBatch], rules: Sequence[Scaling]) -> Drawing:
-    return scaling_table([_run(window, rule) for rule in rules])
+def _compared(traces: Sequence[AccumulationTrace]) -> Drawing:
+    """By what each rule divided, and what came of it."""
+    rows = {}
+    for trace in traces:
+        divisors = sorted({divisor for record in trace.microbatches for _, divisor in record.parts})
+        name = "1" if trace.scaling is NONE else trace.scaling.name
+        rows[f"÷ {name}"] = {
+            "by": ", ".join(map(number, divisors)),
+            "ratio": trace.ratio,
+            "cosine": trace.cosine,
+        }
+    title = f"compared with the mean per {traces[0].scaling.per}; cosine 1: the same direction"
+    return value_table(rows, title, "loss")
+
+
+def _all(window: Sequence[TokenBatch], rules: Sequence[Scaling]) -> list[AccumulationTrace]:
+    return [_run(window, rule) for rule in rules]
 
 
 def _ratios(
@@ -116,13 +131,13 @@ THE_DIVISOR = Question(
         "There are B·G sequences in the window, and a mean over them divides their sum by B·G. "
         "Each microbatch's sum is divided by it, because a sum can be divided term by term."
     ),
-    after=lambda width: _compared(make_window(*_SIZE), SCALINGS[:4]),
+    after=lambda width: _compared(_all(make_window(*_SIZE), SCALINGS[:4])),
     minutes=3.0,
 )
 
 # The step's own divisor
 
-_SIZES = ((2, 2), (1, 4), (2, 4), (4, 2), (8, 4), (4, 4), (3, 2), (5, 1))
+_SIZES = ((2, 2), (1, 4), (4, 2), (4, 4), (3, 2))
 
 
 def _condition() -> int:
@@ -234,8 +249,10 @@ FLAT = Question(
 
 # The mean over tokens
 
-_CANDIDATES = tuple(
-    replace(rule, per="token") for rule in (AVERAGED_AVERAGES, SEQUENCE_MEAN, TOKEN_MEAN)
+_CANDIDATES = (
+    replace(AVERAGED_AVERAGES, name="n·G"),  # n: the tokens of the microbatch
+    replace(SEQUENCE_MEAN, per="token"),
+    replace(TOKEN_MEAN, name="N"),
 )
 
 
@@ -275,7 +292,7 @@ PER_TOKEN = Question(
         "A mean over N tokens divides each of them by N, so N has to be that of the whole window: "
         "the microbatches are added up only afterwards."
     ),
-    after=lambda width: _compared(WINDOW, _CANDIDATES),
+    after=lambda width: _compared(_all(WINDOW, _CANDIDATES)),
 )
 
 # Survivors of a test
@@ -343,7 +360,7 @@ SURVIVORS = Question(
         "A number that two formulas share can't tell them apart. With B = 5 and G = 3 none of the "
         "six is G², so the tests of this package use these sizes too."
     ),
-    after=lambda width: _compared(make_window(3, 4), (STEP, *_DIVISORS)),
+    after=lambda width: _compared(_all(make_window(3, 4), (STEP, *_DIVISORS))),
 )
 
 # Whose token weighs more
@@ -410,6 +427,75 @@ WHOSE_TOKEN = Question(
     after=lambda width: shares_table(_MASKS, (TOKEN_MEAN, AVERAGED_AVERAGES), width),
 )
 
+# Where the mean of means is right
+
+_CASES = (
+    make_window(B=2, G=16),  # long
+    make_window(B=2, G=4, unevenness=0.0),  # even
+    make_window(B=1, G=4),  # single rows
+)
+
+
+def _exact_where() -> int:
+    """0: in none of the cases; 1: in the long one; 2: in the even one; 3: with single rows."""
+    is_exact = [_is_exact(_run(window, AVERAGED_AVERAGES)) for window in _CASES]
+    return [[], [0], [1], [2]].index([case for case in range(3) if is_exact[case]])
+
+
+def _by_unevenness() -> dict[str, dict[str, float]]:
+    """How far the mean of means is from the mean over tokens."""
+    windows = {
+        "all rows alike": make_window(B=1, G=16, unevenness=0.0),
+        "a little uneven": make_window(B=1, G=16, unevenness=0.5),
+        "uneven": make_window(B=1, G=16),
+    }
+    traces = {name: _run(window, AVERAGED_AVERAGES) for name, window in windows.items()}
+    return {
+        name: {"difference": round(trace.distance, 6), "cosine": trace.cosine}
+        for name, trace in traces.items()
+    }
+
+
+MEAN_OF_MEANS = Question(
+    name="mean of means",
+    text=(
+        "Sometimes the mean of the microbatches' means is the mean over all tokens after all. "
+        "When is it?"
+    ),
+    asks=(
+        Choice(
+            "exact",
+            (
+                Option(
+                    "Never.",
+                    "Think of a window in which every row has the same length: there all tokens "
+                    "are divided by the same number.",
+                ),
+                Option(
+                    "In a long window: the differences average out.",
+                    "A longer window has more short rows and more long ones, and in each of them "
+                    "the tokens keep their wrong weight.",
+                ),
+                Option(
+                    "If all microbatches have the same number of response tokens.",
+                    "Then all tokens are divided by the same number.",
+                ),
+                Option(
+                    "If each microbatch is one row (B = 1).",
+                    "Rows differ in length too: with B = 1 a token of the shortest row has the "
+                    "most weight.",
+                ),
+            ),
+            _exact_where,
+        ),
+    ),
+    why=(
+        "The more the microbatches differ in length, the larger is the error; a test with rows of "
+        "the same length never sees it. The difference is relative to the right gradient."
+    ),
+    after=lambda width: value_table(_by_unevenness(), "mean of means, G = 16 rows"),
+)
+
 # The last window
 
 _SHORT = make_window(B=4, G=3)[:2]
@@ -452,8 +538,10 @@ THE_LAST_WINDOW = Question(
         "8 sequences are added up and divided by 12. ÷ tokens counts what is there, so it is exact "
         "in the last window too."
     ),
-    after=lambda width: scaling_table(
-        [_run(_SHORT, rule, G=3) for rule in (SEQUENCE_MEAN, TOKEN_MEAN)]
+    after=lambda width: value_table(
+        {f"÷ {rule.name}": {"ratio": _short(rule)} for rule in (SEQUENCE_MEAN, TOKEN_MEAN)},
+        "2 of 3 microbatches, each rule compared with its own mean",
+        "loss",
     ),
 )
 
@@ -464,5 +552,6 @@ SCALING_QUESTIONS = (
     FLAT,
     SURVIVORS,
     WHOSE_TOKEN,
+    MEAN_OF_MEANS,
     THE_LAST_WINDOW,
 )

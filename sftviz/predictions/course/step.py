@@ -1,5 +1,6 @@
 """Questions of `00_start_here` and `01_the_step`: what the step computes, and what it leaves."""
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -10,21 +11,18 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.examples import FIVE_WORDS, NAN, PRESETS, WORKED_EXAMPLE
 from sftviz.inputs import StepInputs
 from sftviz.logits import LogitsTrace, trace_logits
+from sftviz.mistakes.recognise import STEP_MISTAKES
 from sftviz.predictions.course.pictures import outcome_list, value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
 from sftviz.step import sft_microbatch_train_step
 from sftviz.views.logits import logits_flow
-from sftviz.views.step import gradient_formula, gradient_table, step_flow, token_table
+from sftviz.views.step import gradient_table, step_flow
 
 THREE_ROWS = PRESETS["B = 3, G = 4"]
 
 
 def _flow(inputs: StepInputs, width: int) -> Drawing:
     return step_flow(inputs.trace(), inputs.tokens, width)
-
-
-def _table(inputs: StepInputs) -> Drawing:
-    return token_table(inputs.trace(), inputs.tokens)
 
 
 def _with(
@@ -171,9 +169,16 @@ ANOTHER_G = Question(
                     "The gradient does not depend on the log-probs, but it does depend on what "
                     "the sum is divided by: see stages 3 and 4.",
                 ),
+                Belief(
+                    lambda: -_at_response(_FOUR),
+                    "The size is right. But a log-prob that rises makes scaled_loss fall, so the "
+                    "gradient is below 0, whatever G is.",
+                ),
+                Belief(
+                    lambda: _at_response(WORKED_EXAMPLE) * 4,
+                    "That is 4 times as much. G is a divisor: a larger G makes it smaller.",
+                ),
             ),
-            inputs=_FOUR,
-            quantity="grad",
         ),
     ),
     why="Stage 3 divides by G, and stage 4 divides by G again: twice the G is a quarter.",
@@ -182,12 +187,20 @@ ANOTHER_G = Question(
 
 # 01: NaN under the mask
 
-_PADDED = StepInputs([[-0.5, NAN]], [[1, 0]], tokens=(("Hello", "<pad>"),))
+_PADDED = StepInputs([[-0.5, NAN]], [[1, 0]])
 
 
-def _kind(total: Tensor) -> int:
+def _product() -> float:
+    return (_PADDED.policy_log_probs * _PADDED.response_mask).sum().item()
+
+
+def _selection() -> float:
+    return _PADDED.trace().masked_sum.item()
+
+
+def _kind(total: float) -> int:
     """0: it is −0.5; 1: it is NaN; 2: it is 0."""
-    return 1 if total.isnan() else 2 if total == 0 else 0
+    return 1 if math.isnan(total) else 2 if total == 0 else 0
 
 
 NAN_UNDER_THE_MASK = Question(
@@ -210,12 +223,16 @@ NAN_UNDER_THE_MASK = Question(
                     "The first token counts, so its −0.5 is in the sum. Ask what NaN times 0 is.",
                 ),
             ),
-            lambda: _kind((_PADDED.policy_log_probs * _PADDED.response_mask).sum()),
+            lambda: _kind(_product()),
         ),
         Choice(
             "torch.where(mask, log_probs, 0).sum()",
             (
-                Option("−0.5", "What is not selected is not used in any computation."),
+                Option(
+                    "−0.5",
+                    "What is not selected is not used. A NaN that the model itself computed can "
+                    "still do harm there, where backward() multiplies it by a gradient of 0.",
+                ),
                 Option(
                     "NaN",
                     "torch.where does not compute with what it does not select: at the second "
@@ -226,62 +243,87 @@ NAN_UNDER_THE_MASK = Question(
                     "Where the mask is 1, the log-prob is selected: the −0.5 is in the sum.",
                 ),
             ),
-            lambda: _kind(_PADDED.trace().masked_sum),
+            lambda: _kind(_selection()),
         ),
     ),
     why=(
         "A product lets one bad number at a position that does not count destroy the whole sum; "
         "a selection does not. So: select, do not multiply."
     ),
-    after=lambda width: _table(_PADDED),
+    after=lambda width: value_table(
+        {"log_probs * mask": {"sum": _product()}, "torch.where": {"sum": _selection()}},
+        "the log-probs −0.5 and NaN, the mask 1 and 0",
+        "masked_sum",
+    ),
 )
 
-# 01: the sign
+# 01: without the minus
+
+_SIGN_KEPT = next(each for each in STEP_MISTAKES if each.name == "sign kept")
 
 
-def _sign() -> int:
-    """0: all gradients at response tokens are above 0; 1: below 0; 2: of both kinds."""
-    trace = THREE_ROWS.trace()
-    is_above = trace.grad[trace.response_mask] > 0
-    return 0 if is_above.all() else 2 if is_above.any() else 1
+def _descended(step: Callable[..., object]) -> Tensor:
+    """The log-probs after one step of gradient descent on them."""
+    leaf = THREE_ROWS.policy_log_probs.clone().requires_grad_()
+    step(leaf, THREE_ROWS.response_mask != 0, THREE_ROWS.gradient_accumulation_steps, 1.0)
+    assert leaf.grad is not None
+    return leaf.detach() - leaf.grad
 
 
-THE_SIGN = Question(
-    name="the sign",
+def _response_sum(log_probs: Tensor) -> float:
+    return log_probs[THREE_ROWS.response_mask != 0].sum().item()
+
+
+def _without_minus() -> int:
+    """0: training does the same; 1: the response becomes less likely; 2: the prompt changes."""
+    moved = _descended(_SIGN_KEPT.run) - THREE_ROWS.policy_log_probs  # (B, S)
+    if (moved[THREE_ROWS.response_mask == 0] != 0).any():
+        return 2
+    return 0 if _response_sum(moved) > 0 else 1
+
+
+WITHOUT_THE_MINUS = Question(
+    name="without the minus",
     text=(
-        "Training should raise the log-probs of the response, and gradient descent makes its step "
-        "by subtracting the gradient. What is the sign of the gradient at the log-probs of "
-        "response tokens?"
+        "Somebody forgets the minus sign of stage 3 and leaves everything else as it is. There is "
+        "no error, and the gradients are as large as before. What does training do now?"
     ),
     asks=(
         Choice(
-            "the sign",
+            "training",
             (
                 Option(
-                    "Positive: it points to where the log-prob should go.",
-                    "The gradient points to where scaled_loss grows, and one goes the other way. "
-                    "To raise a log-prob by subtracting, one has to subtract less than 0.",
+                    "The same as before: what counts is the size of the gradient.",
+                    "Its sign decides in which direction the log-probs are moved: gradient descent "
+                    "subtracts the gradient.",
                 ),
                 Option(
-                    "Negative.",
-                    "If a log-prob rises, scaled_loss falls; and subtracting a negative gradient "
-                    "raises the log-prob.",
+                    "It makes the response less likely.",
+                    "An optimizer makes smaller what it is given, and without the minus that is "
+                    "the sum of the log-probs itself.",
                 ),
                 Option(
-                    "Positive at some, negative at others: likely tokens are raised, unlikely "
-                    "ones lowered.",
-                    "Here every response token is something to imitate, likely or not. Losses with "
-                    "rewards, as in reinforcement learning, also lower some tokens.",
+                    "It makes the prompt more likely instead of the response.",
+                    "The masked tokens are not in the sum, with or without the minus: their "
+                    "gradient is 0.",
                 ),
             ),
-            _sign,
+            _without_minus,
         ),
     ),
     why=(
-        "masked_sum is negated, so a log-prob that rises makes scaled_loss fall, at every response "
-        "token. At masked tokens the gradient is 0."
+        "Gradient descent subtracts the gradient, which is negative in the right step, and so "
+        "raises the log-probs of the response. With the other sign it lowers them."
     ),
-    after=lambda width: gradient_formula(THREE_ROWS.trace()),
+    after=lambda width: value_table(
+        {
+            "before": {"masked_sum": _response_sum(THREE_ROWS.policy_log_probs)},
+            "after a step": {"masked_sum": _response_sum(_descended(sft_microbatch_train_step))},
+            "without the minus": {"masked_sum": _response_sum(_descended(_SIGN_KEPT.run))},
+        },
+        "the log-probs of the response, added up",
+        "masked_sum",
+    ),
 )
 
 # 01: a fourth row
@@ -335,12 +377,36 @@ A_FOURTH_ROW = Question(
         "The gradient at a response token is −1/(G²·c): neither the rows nor the tokens of the "
         "batch are in it. So a batch with more tokens pulls harder on the model."
     ),
-    after=lambda width: _table(_FOUR_ROWS),
+    after=lambda width: value_table(
+        {
+            f"{len(of.policy_log_probs)} rows": {
+                "num_tokens": of.trace().num_tokens,
+                "scaled_loss": of.trace().scaled_loss.item(),
+                "grad": _at_response(of),
+            }
+            for of in (THREE_ROWS, _FOUR_ROWS)
+        },
+        "G = 4",
+    ),
 )
 
 # 01: almost certain
 
 _SAT = (0, 1, 2)  # the logit of the word that came next, in the second column
+
+
+def _logits() -> Drawing:
+    """What the model computes at each position, below the word that really comes next."""
+    logits = FIVE_WORDS.logits[0].T.tolist()  # (V, S)
+    following = [FIVE_WORDS.vocabulary[label] for label in FIVE_WORDS.labels[0].tolist()]
+    return value_table(
+        {
+            word: dict(zip(following, row, strict=True))
+            for word, row in zip(FIVE_WORDS.vocabulary, logits, strict=True)
+        },
+        "the logits of each word; above them the word that came next",
+        "entry",
+    )
 
 
 def _raised() -> LogitsTrace:
@@ -398,6 +464,7 @@ ALMOST_CERTAIN = Question(
         "word that came next and 0 at all others. Once the model gives that word a probability of "
         "almost 1 it is almost 0, and so is what the weights get from it."
     ),
+    before=lambda width: _logits(),
     after=lambda width: logits_flow(_raised(), FIVE_WORDS.vocabulary, width),
 )
 
@@ -521,62 +588,51 @@ _WHOLE_ROWS = StepInputs(
 )
 
 
-def _attempt(call: Callable[[], object]) -> int:
-    """0: an error; 1: a result."""
+def _one_bit() -> int:
+    """0: an error; 1: the sum of the second column; 2: the sum of whole rows."""
+    log_probs = THREE_ROWS.policy_log_probs
     try:
-        call()
-    except (RuntimeError, ValueError, TypeError):
+        total = torch.where(_ONE_BIT, log_probs, 0).sum()
+    except RuntimeError:
         return 0
-    return 1
+    sums = log_probs[:, 1:2][_ONE_BIT].sum(), log_probs[_ONE_BIT[:, 0]].sum()
+    return 1 + [torch.allclose(total, each) for each in sums].index(True)
 
 
 ONE_BIT_A_ROW = Question(
     name="one bit a row",
     text=(
-        "The log-probs are (3, 4), but by mistake the mask is only one column of the right one: "
-        "(3, 1). What do plain torch and our step do with it?"
+        "The log-probs have the shape (3, 4). By mistake the mask is only the second column of "
+        "the right one, with the shape (3, 1) and the bits 1, 0, 1. "
+        "What does plain torch make of torch.where(mask, log_probs, 0).sum()?"
     ),
     asks=(
         Choice(
             "torch.where(mask, log_probs, 0).sum()",
             (
                 Option(
-                    "an error: the shapes differ",
-                    "torch repeats a dimension of size 1 as often as needed (“broadcasting”): here "
-                    "the one bit of a row is used for all its tokens.",
+                    "An error: the shapes differ.",
+                    "torch repeats a dimension of size 1 as often as needed (this is called "
+                    "broadcasting), so there is no error.",
                 ),
                 Option(
-                    "a number, without an error",
-                    "The one bit of a row is used for all its tokens, prompt and padding too.",
-                ),
-            ),
-            lambda: _attempt(lambda: torch.where(_ONE_BIT, THREE_ROWS.policy_log_probs, 0).sum()),
-        ),
-        Choice(
-            "sft_microbatch_train_step",
-            (
-                Option(
-                    "an error: the shapes differ",
-                    "The step compares the two shapes before it computes anything.",
+                    "A sum over the second column, where there are bits.",
+                    "torch does not know that the bits came from the second column: one bit stands "
+                    "for its whole row.",
                 ),
                 Option(
-                    "a number, without an error",
-                    "That number would be wrong and nobody would notice it. So the step refuses a "
-                    "mask that does not have one entry for each token.",
+                    "A sum over whole rows, prompt and padding too.",
+                    "The one bit of a row is repeated for all its tokens (broadcasting).",
                 ),
             ),
-            lambda: _attempt(
-                lambda: sft_microbatch_train_step(
-                    THREE_ROWS.policy_log_probs.clone().requires_grad_(), _ONE_BIT, 4
-                )
-            ),
+            _one_bit,
         ),
     ),
     why=(
-        "Broadcasting makes a wrong mask a wrong sum: whole rows would count, as below. An error "
-        "is better than that."
+        "Broadcasting makes a wrong mask a wrong sum, and nobody notices. The step compares the "
+        "two shapes before it computes anything, and raises an error."
     ),
-    after=lambda width: _table(_WHOLE_ROWS),
+    after=lambda width: _flow(_WHOLE_ROWS, width),
 )
 
 STEP_QUESTIONS = (
@@ -584,7 +640,7 @@ STEP_QUESTIONS = (
     ONE_WORSE_TOKEN,
     ANOTHER_G,
     NAN_UNDER_THE_MASK,
-    THE_SIGN,
+    WITHOUT_THE_MINUS,
     A_FOURTH_ROW,
     ALMOST_CERTAIN,
     A_SECOND_CALL,
