@@ -210,9 +210,10 @@ def _flat() -> int:
 FLAT = Question(
     name="a flat line",
     text=(
-        "Four rules are measured in windows from B = 2, G = 8 to B = 8, G = 2: ÷ G, ÷ G², ÷ B·G "
-        "and ÷ N, the response tokens of the window. Each gradient is compared with the full "
-        "batch's gradient of its own mean. Which of them have the same relative length everywhere?"
+        "The rules are ÷ G, ÷ G², ÷ B·G and ÷ N, the response tokens of the window; the windows go "
+        "from B = 2, G = 8 to B = 8, G = 2. The first three are compared with the mean over "
+        "sequences, ÷ N with the mean over tokens. Which of them have the same ratio in every "
+        "window?"
     ),
     asks=(
         Choice(
