@@ -208,3 +208,18 @@ def test_the_conversations_of_the_questions_are_those_of_the_notebook():
             exec(cell.source, given)
     assert tuple(given["vocabulary"]) == masks.VOCABULARY
     assert given["conversations"] == masks.CONVERSATIONS
+
+
+@pytest.mark.parametrize(
+    ("divisor", "ratios"),
+    [("G", [2, 3, 4]), ("G * G", [1, 0.75, 2]), ("B * G", [1, 1, 1])],
+)
+def test_the_divisor_can_be_found_in_the_cell_that_asks_for_it(divisor, ratios, capsys):
+    code = [cell.source for cell in NOTEBOOKS["03_scaling"].cells if cell.cell_type == "code"]
+    setup, attempt = code[:2]
+    space = {}
+    exec(setup, space)
+    assert "divisor = G  #" in attempt
+    exec(attempt.replace("divisor = G  #", f"divisor = {divisor}  #"), space)
+    found = re.findall(r"ratio (\S+)", capsys.readouterr().out)
+    assert found == [f"{ratio:.3f}" for ratio in ratios]
