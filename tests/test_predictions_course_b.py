@@ -15,6 +15,7 @@ from sftviz.experiments.ranks import RankedRule, RankReport
 from sftviz.experiments.training import Window, visiting_order
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.inspection.examples import PUZZLES, TOKENS
+from sftviz.mistakes import ACCUMULATION
 from sftviz.predictions.course import QUESTIONS, accumulation, batches, training
 from sftviz.predictions.course.devices import device_questions
 from sftviz.predictions.course.training import (
@@ -153,10 +154,18 @@ def test_what_is_in_grad_at_the_end_of_a_window():
     assert chosen(accumulation.ACCUMULATION_QUESTIONS[2]) == ["the same gradient as before", "None"]
 
 
-def test_two_mistakes_look_right_and_a_fixed_divisor_does_not_fit_a_short_window():
-    *_, forgotten, ran_out = accumulation.ACCUMULATION_QUESTIONS
-    assert truths(forgotten) == [pytest.approx(2 * 2 / 4)]  # two windows, each B/G
-    assert truths(ran_out) == [pytest.approx(3 / 4), pytest.approx(1)]
+def test_two_mistakes_together_look_right():
+    assert truths(QUESTIONS["no zero_grad()"]) == [pytest.approx(2 * 2 / 4)]  # two windows of B/G
+
+
+def test_zero_grad_in_the_loop_leaves_the_last_microbatch():
+    (mistake,) = (m for m in ACCUMULATION if m.name == "zero_grad after each microbatch")
+    question = QUESTIONS["zero_grad() in the loop"]
+    assert chosen(question) == ["the gradient of the last microbatch"]
+    window = make_window(B=2, G=4, vocab_size=4)
+    (found,) = mistake.run(BigramModel(4, dtype=torch.float64), window, 4)  # ÷ tokens
+    tokens = sum(batch.num_tokens for batch in window)
+    assert torch.allclose(found["table"] * tokens, accumulation._cleared()["table"] * 2 * 4)
 
 
 # 05
@@ -219,12 +228,18 @@ def test_an_optimizer_reacts_if_the_weights_differ():
 
 def test_what_ranks_do_is_read_from_the_report():
     found = [truths(question) for question in device_questions(REPORT).values()]
-    assert found == [[1, 4], [0.75], [0.5], [0, 1]]
+    assert found == [[1, 4], [0.75], [0.5], [2]]
     turned = replace(REPORT, tokens=(184, 130), all_reduces=2)
-    (with_no_sync, _), *_, (heavier, _) = map(truths, device_questions(turned).values())
-    assert (with_no_sync, heavier) == (2, 0)  # still the rank with fewer
-    same = device_questions(replace(REPORT, tokens=(150, 150)))["own tokens"]
-    assert chosen(same)[0] == "on neither"
+    (with_no_sync, _), *_, (own,) = map(truths, device_questions(turned).values())
+    assert (with_no_sync, own) == (2, 2)  # still the rank with fewer
+
+
+@pytest.mark.parametrize(("cosine", "distance", "place"), [(1.0, 0.0, 0), (1.0, 0.5, 1)])
+def test_what_own_tokens_do_is_read_from_what_was_measured(cosine, distance, place):
+    rule = RankedRule("own tokens", "token", 1.0, cosine, distance)
+    others = [each for each in REPORT.rules if each.rule != rule.rule]
+    question = device_questions(replace(REPORT, rules=(rule, *others)))["own tokens"]
+    assert truths(question) == [place]
 
 
 # 07

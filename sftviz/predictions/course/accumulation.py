@@ -12,11 +12,13 @@ from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.log_probs import get_response_log_probs
 from sftviz.predictions.course.pictures import value_table
 from sftviz.predictions.question import Belief, Choice, Number, Option, Question
+from sftviz.rules import Gradient, cosine, ratio
 from sftviz.step import sft_microbatch_train_step
+from sftviz.tokens import TokenBatch
 from sftviz.views.parts import TONES
 from sftviz.views.tokens import shift_view
 
-_G, _V = 4, 4
+_B, _G, _V = 2, 4, 4
 _ROW = 1  # of the table of logits: token 1 was read
 
 
@@ -24,7 +26,7 @@ def _model() -> BigramModel:
     return BigramModel(_V, dtype=torch.float64)
 
 
-_window = partial(make_window, B=2, G=_G, vocab_size=_V)  # of the notebook's first picture
+_window = partial(make_window, B=_B, G=_G, vocab_size=_V)  # of the notebook's first picture
 
 
 def _trace(windows_before: int = 0) -> AccumulationTrace:
@@ -35,14 +37,10 @@ def _trace(windows_before: int = 0) -> AccumulationTrace:
     return trace
 
 
-def _run_out(scaling: str) -> AccumulationTrace:
-    """The window at the end of the data: its last microbatch is missing."""
-    return accumulate(_model(), _window()[:-1], scaling, gradient_accumulation_steps=_G)
-
-
-def _divisor(scaling: str) -> float:
-    ((_, divisor),) = _run_out(scaling).microbatches[0].parts
-    return divisor
+def _backward(model: BigramModel, batch: TokenBatch, c: float = 1.0) -> None:
+    """Call the step on a microbatch, as a loop does."""
+    log_probs = get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
+    sft_microbatch_train_step(log_probs, batch.response_mask, _G, c)
 
 
 # The second backward().
@@ -162,8 +160,7 @@ def _end_of_window() -> list[Tensor | None]:
     model = _model()
     optimizer = SGD(model.parameters(), lr=0.1)
     for batch in _window():
-        log_probs = get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
-        sft_microbatch_train_step(log_probs, batch.response_mask, _G)
+        _backward(model, batch)
     moments = [model.table.grad.clone()]
     for act in (optimizer.step, optimizer.zero_grad):
         act()
@@ -278,50 +275,71 @@ _FORGOTTEN = Question(
 )
 
 
-# The data ran out.
+# zero_grad() in the wrong place.
 
-_RAN_OUT = Question(
-    name="the data ran out",
-    text="At the end of the data, the last window has 3 microbatches instead of G = 4. ÷ B·G and "
-    "÷ tokens have been exact until now. What are their ratios in this window?",
-    asks=(
-        Number(
-            "ratio under ÷ B·G",
-            lambda: _run_out("B·G").ratio,
-            (
-                Belief(
-                    lambda: _run_out("tokens").ratio,
-                    "It would be exact if G were 3 here. The rule still divides by B·4, and only "
-                    "B·3 rows are there.",
-                ),
-                Belief(
-                    lambda: 1 / _run_out("B·G").ratio,
-                    "The gradient is too short, not too long: the divisor is larger than the "
-                    "number of rows.",
-                ),
-            ),
-        ),
-        Number(
-            "ratio under ÷ tokens",
-            lambda: _run_out("tokens").ratio,
-            (
-                Belief(
-                    lambda: _run_out("B·G").ratio,
-                    "That would be so if the rule divided by a number that was fixed beforehand. "
-                    "It counts the tokens that are there.",
-                ),
-            ),
-        ),
-    ),
-    why="Only a divisor that is counted from the window fits every window.",
-    after=lambda width: value_table(
-        {
-            f"÷ {rule}": {"divisor": _divisor(rule), "ratio": _run_out(rule).ratio}
-            for rule in ("B·G", "tokens")
-        },
-        "3 microbatches, G = 4",
+
+def _cleared() -> Gradient:
+    """What the optimizer gets under ÷ B·G if zero_grad() comes before each backward()."""
+    model = _model()
+    for batch in _window():
+        model.zero_grad()
+        _backward(model, batch, c=_B / _G)
+    return {"table": model.table.grad}
+
+
+def _what_is_left() -> int:
+    trace = accumulate(_model(), _window(), "B·G")
+    full, last = trace.full_batch_grad["table"], trace.microbatches[-1].microbatch_grad["table"]
+    candidates = (full, full / _G, last, torch.zeros_like(full))
+    return [torch.allclose(_cleared()["table"], each) for each in candidates].index(True)
+
+
+def _compared(width: int) -> Drawing:
+    trace = accumulate(_model(), _window(), "B·G")
+    grads = {"once a window": trace.grad, "before each backward()": _cleared()}
+    full = trace.full_batch_grad
+    return value_table(
+        {name: {"ratio": ratio(g, full), "cosine": cosine(g, full)} for name, g in grads.items()},
+        "by where zero_grad() is called",
         TONES["ratio"],
+    )
+
+
+_IN_THE_LOOP = Question(
+    name="zero_grad() in the loop",
+    text="To be safe, somebody calls zero_grad() before each backward(). The microbatches are "
+    "divided by B·G, which was found to be exact. What does the optimizer get at the end of the "
+    "window?",
+    asks=(
+        Choice(
+            "in .grad at the end",
+            (
+                Option(
+                    "the gradient of the full batch",
+                    "It would be, if the gradients of the microbatches before were still there. "
+                    "Each zero_grad() throws them away. Call it once a window.",
+                ),
+                Option(
+                    "the gradient of the full batch, G times too short",
+                    "It is too short, but that is not all: the rows of the other microbatches have "
+                    "no part in it. Call zero_grad() once a window.",
+                ),
+                Option(
+                    "the gradient of the last microbatch",
+                    "All others were computed and thrown away.",
+                ),
+                Option(
+                    "nothing",
+                    "After the last zero_grad() there is one more backward(), and what that leaves "
+                    "is still there.",
+                ),
+            ),
+            _what_is_left,
+        ),
     ),
+    why="No error, and a loss that looks as usual: only the gradient is too short and points "
+    "elsewhere. Ratio and cosine show it.",
+    after=_compared,
 )
 
-ACCUMULATION_QUESTIONS = (_SECOND, _ROWS, _END, _FORGOTTEN, _RAN_OUT)
+ACCUMULATION_QUESTIONS = (_SECOND, _ROWS, _END, _IN_THE_LOOP, _FORGOTTEN)

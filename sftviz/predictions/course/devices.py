@@ -156,47 +156,38 @@ def _own_tokens(report: RankReport) -> Question:
     return Question(
         name="own tokens",
         text=f"Now each rank divides by its own response tokens, {report.tokens[0]} on the first "
-        f"and {report.tokens[-1]} on the last. On which rank does a token weigh more? And is "
-        "another learning rate enough to correct the gradient?",
+        f"and {report.tokens[-1]} on the last, and nobody has to add up counts. On one device that "
+        "is the mean over tokens. What is it here?",
         asks=(
             Choice(
-                "a token weighs more",
+                "the gradient is",
                 (
                     Option(
-                        f"on the rank with {few} tokens",
+                        "the mean over tokens as well: DDP averages what are means already",
+                        "This is the mean of means of 03, with ranks instead of microbatches. It "
+                        "is the mean only if all are over equally many tokens.",
+                    ),
+                    Option(
+                        f"1/{report.ranks} of that mean, which another learning rate corrects",
+                        "An average of means keeps their length. What it changes is how much a "
+                        "token weighs, and with it the direction.",
+                    ),
+                    Option(
+                        f"another one: tokens on the rank with {few} weigh more",
                         "Every rank has the same part of the average, and here fewer tokens share "
                         "it.",
                     ),
                     Option(
-                        f"on the rank with {many} tokens",
+                        f"another one: tokens on the rank with {many} weigh more",
                         "This rank has the larger sum, but it is divided by more tokens as well, "
-                        "and each rank has the same part of the average.",
-                    ),
-                    Option(
-                        "on neither",
-                        "A mean of means is the mean only if all are over equally many tokens.",
+                        "and every rank has the same part of the average.",
                     ),
                 ),
-                lambda: _heavier(report),
-            ),
-            Choice(
-                "another learning rate",
-                (
-                    Option(
-                        "is enough: only the length is wrong",
-                        "Tokens of one rank weigh more than those of another, so the sum points "
-                        "elsewhere: the cosine is below 1.",
-                    ),
-                    Option(
-                        "is not enough: the direction is wrong too",
-                        "The cosine is below 1, and a learning rate changes only the length.",
-                    ),
-                ),
-                lambda: int(_rule(report, "own tokens").cosine < 1 - _EXACT),
+                lambda: _averaged_means(report),
             ),
         ),
-        why="The mean of two means over different numbers of tokens is not the mean over all of "
-        "them. transformers #34242 and #34373 report this mistake.",
+        why="The cosine is below 1, so the direction is wrong, and no learning rate corrects that. "
+        "transformers #34242 and #34373 report this mistake.",
         after=lambda width: _table(report, "own tokens", "tokens/W"),
     )
 
@@ -205,12 +196,17 @@ def _rule(report: RankReport, name: str) -> RankedRule:
     return next(rule for rule in report.rules if rule.rule == name)
 
 
-def _heavier(report: RankReport) -> int:
-    """Where a token weighs more: an average over ranks is one over microbatches of their size."""
+def _averaged_means(report: RankReport) -> int:
+    """The place of the option that the measured gradient fits."""
+    rule = _rule(report, "own tokens")
+    if rule.distance < _EXACT:
+        return 0
+    if rule.cosine > 1 - _EXACT:
+        return 1
+    # An average over ranks has the shares of one over microbatches of their size.
     shares = gradient_shares([torch.ones(1, n) for n in report.tokens], "averaged averages")
     by_tokens = dict(zip(report.tokens, shares.per_token, strict=True))
-    few, many = (by_tokens[size(report.tokens)].item() for size in (min, max))
-    return 2 if abs(few / many - 1) < _EXACT else 0 if few > many else 1
+    return 2 if by_tokens[min(report.tokens)] > by_tokens[max(report.tokens)] else 3
 
 
 def _table(report: RankReport, *names: str) -> Drawing:

@@ -279,7 +279,7 @@ def mask_question(
                     Option(
                         "the second: prompt learned",
                         "More tokens are not more about the task: "
-                        "most of the new ones can't be predicted, because the date in a prompt "
+                        "much of what is new can't be predicted, because the date in a prompt "
                         "is arbitrary.",
                     ),
                     Option(
@@ -366,7 +366,7 @@ def optimizer_question(records: Sequence[Divergence]) -> Question:
         rows[record.optimizer][f"× {record.factor:g}"] = percent(record.difference)
 
     def ends(record: Divergence) -> Choice:
-        texts = "the same weights", "other weights"
+        texts = "the same weights, up to 1 %", "other weights"
         reason = _REASONS[record.optimizer]
         options = tuple(Option(text, reason) for text in texts)
         return Choice(record.optimizer, options, lambda: int(record.difference > _SAME))
