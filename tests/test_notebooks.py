@@ -239,7 +239,7 @@ def test_notebook(path, guard):
 
 def test_the_loop_of_the_accumulation_notebook_prints_the_numbers_of_its_picture():
     notebook = v4.reads((NOTEBOOKS / "04_accumulation.ipynb").read_text("utf-8"))
-    explorer = AccumulationExplorer(B=2, G=4)
+    explorer = AccumulationExplorer(B=2, G=4, reached=1)
     picture, loop = outputs(notebook), [o for o in outputs(notebook) if o.get("name") == "stdout"]
     assert next(picture).data["text/plain"] == explorer.drawing.text
     printed = re.findall(r"loss (\S+)  tokens +(\S+)  \|\.grad\| (\S+)", loop[0].text)
