@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from types import FrameType, ModuleType
 
-from sftviz.exercises.trials import Output, Step
+from sftviz.exercises.runs import Function, Output
 from sftviz.exercises.verdict import Verdict
 
 SECONDS = 10.0  # that a file may take, by default
@@ -89,7 +89,7 @@ def _start(at: int, task: Task, folder: Path, timeout: float) -> _Job:
     can_fork = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
     if can_fork:
-        context.set_forkserver_preload([__name__, "sftviz.exercises.judge"])
+        context.set_forkserver_preload([__name__, "sftviz.exercises.step"])
     begins, sender = context.Pipe(duplex=False)
     answer = folder / f"{at}.json"
     arguments = (str(task.path), task.function, timeout, sender, str(answer))
@@ -146,7 +146,8 @@ class _TimeLimit(BaseException):
 
 
 def _work(path: str, function: str | None, timeout: float, begins: Connection, answer: str) -> None:
-    from sftviz.exercises.judge import check_step, describe_error
+    from sftviz.exercises.errors import describe_error
+    from sftviz.exercises.step import check_step
 
     owner = os.getpid()
     _limit(timeout)
@@ -210,7 +211,7 @@ def _load(file: Path) -> ModuleType:
     return module
 
 
-def _find(module: ModuleType, file: Path, name: str | None) -> Step | Verdict:
+def _find(module: ModuleType, file: Path, name: str | None) -> Function | Verdict:
     """The function to judge, or why there is none."""
     own = {
         key: value
