@@ -10,7 +10,7 @@ from sftviz.exercises.runs import Function
 from sftviz.exercises.subject import Reading, Subject, Trial, kind
 from sftviz.exercises.verdict import Verdict
 from sftviz.inputs import StepInputs
-from sftviz.mistakes import MISTAKES, TELLING
+from sftviz.mistakes import STEP_MISTAKES, TELLING
 from sftviz.step import sft_microbatch_train_step
 
 _METADATA = ("num_tokens", "masked_sum")
@@ -117,8 +117,9 @@ STEP = Subject(
         "normalize_constant",
     ),
     sft_microbatch_train_step,
-    tuple(mistake for mistake in MISTAKES if mistake.about == "step"),
+    STEP_MISTAKES,
     _trials(),
     gradient="left in .grad",
     read=_read,
+    also_called=("my_step",),
 )
