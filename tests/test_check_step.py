@@ -8,8 +8,7 @@ import torch
 
 from sftviz import sft_microbatch_train_step
 from sftviz.__main__ import main
-from sftviz.exercises.judge import check_step
-from sftviz.exercises.trials import trials
+from sftviz.exercises.step import STEP, check_step
 from sftviz.exercises.verdict import Number, Verdict
 from sftviz.mistakes import MISTAKES
 
@@ -222,22 +221,22 @@ def test_what_is_printed_is_mentioned_and_not_shown(capsys):
 
 
 def test_the_batches_have_what_a_function_may_stumble_over():
-    conditions = " ".join(trial.condition for trial in trials())
+    conditions = " ".join(trial.condition for trial in STEP.trials)
     for text in ("NaN", "numbers 0 and 1", "not a leaf", ".grad has a value"):
         assert text in conditions
-    ordinary = [trial.inputs for trial in trials() if not trial.condition]
+    ordinary = [trial.arguments for trial in STEP.trials if not trial.condition]
     assert any(
-        each.policy_log_probs.dtype == torch.float64
-        and len(each.policy_log_probs) != each.gradient_accumulation_steps
-        and each.normalize_constant != 1
-        and not each.response_mask.any(1).all()
-        for each in ordinary
+        log_probs.dtype == torch.float64
+        and len(log_probs) != G
+        and c != 1
+        and not mask.any(1).all()
+        for log_probs, mask, G, c in ordinary
     )
 
 
 # ---------------------------------------------------------------- files
 
-STEP = """\
+FILE = """\
 import torch
 def my_step(lp, mask, G, c):
     total = lp[mask.bool()].sum() / c
@@ -246,8 +245,8 @@ def my_step(lp, mask, G, c):
     return loss.detach(), {"num_tokens": int(mask.sum()), "masked_sum": total.detach()}
 """
 FILES = {  # the text of a file, its outcome, and a part of the message
-    "right": (STEP, "correct", "Right: num_tokens, masked_sum"),
-    "once": (STEP.replace("/ G / G", "/ G"), "wrong", "Right: num_tokens"),
+    "right": (FILE, "correct", "Right: num_tokens, masked_sum"),
+    "once": (FILE.replace("/ G / G", "/ G"), "wrong", "Right: num_tokens"),
     "loop": ("def my_step(*all):\n    while True: pass", "error", "loop.py, line 2: while True"),
     "stubborn": (
         "while True:\n  try:\n    while True: pass\n  except BaseException: pass",
@@ -256,10 +255,10 @@ FILES = {  # the text of a file, its outcome, and a part of the message
     ),
     "exits": ("import sys\nsys.exit(0)", "error", "exits.py, line 2: sys.exit(0)"),
     "ends": ("import os\nos._exit(0)", "error", "ended its process with exit status 0"),
-    "floods": (STEP + "import os\nprint('x' * 10**8)\nos.write(1, b'y' * 10**6)", "correct", ""),
+    "floods": (FILE + "import os\nprint('x' * 10**8)\nos.write(1, b'y' * 10**6)", "correct", ""),
     "greedy": ("x = bytearray(20 * 10**9)", "error", "MemoryError"),
     "large": ("import torch\nx = torch.zeros(5 * 10**9)", "error", "large.py, line 2: x = torch"),
-    "forks": ("import os\nos.fork()\n" + STEP, "correct", "Right: num_tokens, masked_sum"),
+    "forks": ("import os\nos.fork()\n" + FILE, "correct", "Right: num_tokens, masked_sum"),
     "syntax": ("x = 1\ndef my_step(:", "error", "syntax.py, line 2: def my_step(:"),
     "without": ("def f(): ...\ndef g(): ...", "error", "no function my_step or sft_microbatch"),
     "stub": ("def anything(a, b, c, d): ...", "not attempted", "nothing yet"),
@@ -292,7 +291,7 @@ def test_a_folder_of_hostile_files_is_judged_and_a_table_is_printed(tmp_path, ca
 
 def test_a_file_is_judged_by_the_name_of_its_function(tmp_path, capsys):
     file = tmp_path / "my_step.py"
-    file.write_text(STEP.replace("my_step", "other"))
+    file.write_text(FILE.replace("my_step", "other"))
     assert main(["check", f"{file}:other"]) == 0
     assert "✓ correct" in capsys.readouterr().out
     assert main(["check", f"{file}:another", str(file)]) == 1

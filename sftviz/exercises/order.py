@@ -21,7 +21,7 @@ from sftviz.exercises.verdict import WIDTH, Verdict
 from sftviz.validate import brief, check_count
 from sftviz.views.parts import FRAME, check_width
 
-FILE = "your order"  # the name of the file, in a traceback
+FILE = "<your order>"  # the name of the file, in a traceback
 DEEPEST = 3  # levels of indentation
 TAB = "    "
 

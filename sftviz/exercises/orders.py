@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sftviz.exercises.judge import check_step
 from sftviz.exercises.loop_order import LOOP
 from sftviz.exercises.order import Order, read
+from sftviz.exercises.step import check_step
 from sftviz.exercises.verdict import Verdict
 
 

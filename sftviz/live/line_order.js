@@ -238,8 +238,7 @@ function render({ model, el }) {
     const parts = [make("p", title, { className: `outcome ${outcome}` })];
     parts.push(...message.split("\n").map((line) => make("p", line)));
     if (numbers.length) {
-      const table = make("table", "");
-      table.createCaption().textContent = where;
+      const table = make("table", "", { ariaLabel: where });
       for (const { name, yours, right, same } of [
         { name: "", yours: "yours", right: "right", same: true }, ...numbers]) {
         const row = table.insertRow();
@@ -247,7 +246,7 @@ function render({ model, el }) {
           ...[yours, right].map((value) => make(name ? "td" : "th", value)),
           make("td", same ? "" : "≠"));
       }
-      parts.push(table);
+      parts.push(make("p", where, { className: "hint" }), table);
     }
     show(parts, `${outcome}. ${message}`);
   }
