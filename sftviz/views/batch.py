@@ -2,7 +2,7 @@
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number
-from sftviz.drawing.scene import Card, Cell, Column, Row, Text
+from sftviz.drawing.scene import Align, Card, Cell, Column, Row, Text
 from sftviz.inputs import StepInputs
 from sftviz.views.parts import FRAME, TONES, check_width, same_width
 
@@ -12,13 +12,13 @@ _GAP = 3  # cells, between the log-probs and the mask
 def given_batch(inputs: StepInputs, width: int) -> Drawing:
     """A small batch: its log-probs, its mask, G and c.
 
-    >>> print(given_batch(StepInputs([[-0.5, -0.3]], [[0, 1]], 4), width=60))
-    ╭──────────────────────────────────╮
-    │ policy_log_probs   response_mask │
-    │ ░ −0.5░ [ −0.3]    ░ 0░ [ 1]     │
-    │                                  │
-    │ G = 4   c = 1                    │
-    ╰──────────────────────────────────╯
+    >>> print(given_batch(StepInputs([[-0.5, -0.3]], [[0, 1]], 4), width=48))
+    ╭──────────────────────────────────────────────╮
+    │ policy_log_probs   response_mask             │
+    │ ░−0.5░ [−0.3]      ░0░ [1]                   │
+    │                                              │
+    │ G = 4   c = 1                                │
+    ╰──────────────────────────────────────────────╯
     """
     check_width(width)
     bits = inputs.response_mask.int().tolist()
@@ -28,7 +28,7 @@ def given_batch(inputs: StepInputs, width: int) -> Drawing:
         ("response_mask", bits),
     ):
         cells = same_width(
-            Cell(text, len(text) + 3, TONES[name] if bits[i][j] else "masked", f"{name}[{i},{j}]")
+            Cell(text, len(text) + 2, TONES[name] if bits[i][j] else "masked", f"{name}[{i},{j}]")
             for i, row in enumerate(rows)
             for j, text in enumerate(map(number, row))
         )
@@ -38,7 +38,7 @@ def given_batch(inputs: StepInputs, width: int) -> Drawing:
     is_wide = sum(grid.width for grid in grids) + _GAP <= width - FRAME
     batch = Row(tuple(grids), gap=_GAP) if is_wide else Column((grids[0], Text(""), grids[1]))
     G, c = inputs.gradient_accumulation_steps, number(inputs.normalize_constant)
-    constants = Text(f"G = {G}   c = {c}", TONES["normalize_constant"])
+    constants = Align(Text(f"G = {G}   c = {c}", TONES["normalize_constant"]), width - FRAME)
     B, S = inputs.policy_log_probs.shape
     rows = "; ".join(
         " ".join(
