@@ -238,6 +238,34 @@ def test_a_file_is_judged_by_the_name_of_its_function(tmp_path, capsys):
     assert "2 files: 1 error, 1 correct." in table and "my_step.py   error" in table
 
 
+LOG_PROBS = """\
+def my_log_probs(model, input_ids, labels):
+    probs = model(input_ids).softmax(-1)
+    return probs.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (labels >= 0)
+"""
+
+
+def test_the_name_of_a_function_or_an_option_chooses_the_subject(tmp_path, capsys):
+    both, other, applied = (tmp_path / name for name in ("both.py", "other.py", "applied.py"))
+    both.write_text(FILE + LOG_PROBS)
+    other.write_text(LOG_PROBS.replace("my_log_probs", "lookup"))
+    general = FILE.replace("my_step(lp", "general(more, lp")
+    applied.write_text(f"from functools import partial\n{general}my_step = partial(general, 0)")
+
+    def judged(*words):
+        main(["check", "--json", *words])
+        return [
+            (each["mistake"], each["message"].splitlines()[-1])
+            for each in json.loads(capsys.readouterr().out)
+        ]
+
+    first, second, third = judged(str(both), f"{both}:my_log_probs", str(applied))
+    assert first == (None, "Not judged: my_log_probs. Choose with --subject.")
+    assert second[0] == "probabilities" and third[1].startswith("Where the log-probs have 16 bits")
+    named = judged("--subject", "log-probs", str(both), str(other))
+    assert [mistake for mistake, _ in named] == ["probabilities"] * 2
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
