@@ -6,6 +6,7 @@ With --solved FOLDER, the same notebooks with the solutions are written there.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 from execute_notebooks import NOTEBOOKS, execute, tidy
 from nbformat import NotebookNode, v4
@@ -15,11 +16,13 @@ from sftviz.exercises.course import EXERCISES
 FOLDER = NOTEBOOKS / "exercises"
 _NUMBERS = {name: number for number, name in enumerate(EXERCISES, start=1)}
 
-_HOW = """\
-Fill in each function and run its cell, then the cell below it. The answer says what is right; if
-something is wrong, it names the mistake and shows your number beside the right one, where they
-first part. A function may be written in any way that computes the right thing. Each hint says more
-than the one before."""
+_WIDTH = 104  # characters of a line of text
+_HOW = (
+    "Fill in each function and run its cell, then the cell below it. The answer says what is "
+    "right; if something is wrong, it names the mistake and shows your number beside the right "
+    "one, where they first part. A function may be written in any way that computes the right "
+    "thing. Each hint says more than the one before."
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ SHEETS = (
 
 def notebook(sheet: Sheet, *, solved: bool = False) -> NotebookNode:
     """A notebook that has not been run. The ids of its cells are made of the functions' names."""
-    start = f"# {sheet.title}\n\n{sheet.text}\n\n{_HOW}"
+    start = f"# {sheet.title}\n\n{_wrapped(sheet.text)}\n\n{_wrapped(_HOW)}"
     cells = [
         v4.new_markdown_cell(start, id="start"),
         v4.new_code_cell(sheet.imports, id="imports"),
@@ -95,12 +98,14 @@ def notebook(sheet: Sheet, *, solved: bool = False) -> NotebookNode:
         exercise = EXERCISES[name]
         heading = f"## {_NUMBERS[name]:02d} · {exercise.title}"
         hints = "\n".join(
-            f"<details><summary>Hint {at} of {len(exercise.hints)}</summary>{hint}</details>"
+            _wrapped(
+                f"<details><summary>Hint {at} of {len(exercise.hints)}</summary>{hint}</details>"
+            )
             for at, hint in enumerate(exercise.hints, start=1)
         )
         cells += [
             v4.new_markdown_cell(
-                f"{heading}\n\n{exercise.goal}\n\n*About {exercise.minutes} minutes.*",
+                f"{heading}\n\n{_wrapped(exercise.goal)}\n\n*About {exercise.minutes} minutes.*",
                 id=f"{name}-goal",
             ),
             v4.new_code_cell(exercise.solved if solved else exercise.stub, id=name),
@@ -109,6 +114,10 @@ def notebook(sheet: Sheet, *, solved: bool = False) -> NotebookNode:
         ]
     cells.append(v4.new_markdown_cell(sheet.end, id="end"))
     return tidy(v4.new_notebook(cells=cells))
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def main() -> None:

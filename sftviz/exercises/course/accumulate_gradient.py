@@ -16,9 +16,9 @@ from sftviz.tokens import TokenBatch
 def accumulate_gradient(model: nn.Module, microbatches: Sequence[TokenBatch]) -> None:
     """Leave the gradient of the whole window in the .grad of the model's parameters.
 
-    microbatches: each has input_ids, labels and response_mask, all (B, S), with the same
-    B and another S. The window's loss is the mean over all its rows of the row's sum of
-    negative log-probs of response tokens. .grad may contain old values. Returns nothing.
+    microbatches: a list; each has input_ids, labels and response_mask, all (B, S). B is
+    the same for all. The window's loss: each row's sum of the negative log-probs of its
+    response tokens, and of these the mean over all rows. .grad may contain old values.
     """
     rows = sum(len(batch.labels) for batch in microbatches)
     model.zero_grad()

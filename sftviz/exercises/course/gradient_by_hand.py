@@ -23,7 +23,7 @@ def gradient_by_hand(
     Returns grad, the gradient of scaled_loss at the log-prob of each label, (B, S), and
     logits_grad, its gradient at each logit, (B, S, V).
     """
-    grad = mask / -(G**2 * c)  # (B, S)
+    grad = mask.to(logits.dtype) / -(G**2 * c)  # (B, S)
     one_hots = torch.nn.functional.one_hot(labels, logits.shape[-1])  # (B, S, V)
     return grad, grad.unsqueeze(-1) * (one_hots - logits.softmax(-1))
 

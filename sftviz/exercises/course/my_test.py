@@ -6,11 +6,12 @@ from functools import partial
 import torch
 
 from sftviz.exercises.check_test import check_test
-from sftviz.exercises.exercise import Exercise, wrong
+from sftviz.exercises.exercise import Exercise
 from sftviz.exercises.pair import Pair
 from sftviz.exercises.runs import DETACHED, Function, run
 from sftviz.exercises.step import STEP
 from sftviz.exercises.subject import Trial
+from sftviz.mistakes import Mistake
 
 
 def my_test(step: Function) -> None:
@@ -44,37 +45,41 @@ def _compare(trials: Iterable[Trial], names: Iterable[str] = ()) -> Function:
     return test
 
 
+def _weak(name: str, run: Function, cause: str, remedy: str) -> Mistake:
+    return Mistake(name, cause, remedy, "my_test", run)
+
+
 _ORDINARY = [trial for trial in STEP.trials if not trial.condition]
 _B_IS_G = torch.tensor([[-0.5, -0.3, -0.8, -0.2], [-0.4, -0.6, -0.3, -0.5]], requires_grad=True)
 _B_IS_G_MASK = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]])
 _RETURNED = ("num_tokens", "masked_sum", "scaled_loss", DETACHED)
 
 _WEAK = (
-    wrong(
+    _weak(
         "asserts nothing",
         lambda step: None,
         "Nothing is asserted, so every step passes.",
         "Assert what is returned and what is in .grad.",
     ),
-    wrong(
+    _weak(
         "B = G",
         _compare([Trial((_B_IS_G, _B_IS_G_MASK, 2, 1.0))]),
         "With B = G = 2 and c = 1, many wrong divisors are equal to the right one.",
         "Let B, G and c be different, and have a row with a prompt and with padding.",
     ),
-    wrong(
+    _weak(
         "only ordinary batches",
         _compare(_ORDINARY),
         "All is compared, on batches with nothing special: finite log-probs, and nothing in .grad.",
         "Put NaN at masked tokens, give the mask as integers, and call the step twice.",
     ),
-    wrong(
+    _weak(
         "gradient not looked at",
         _compare(STEP.trials, _RETURNED),
         "Only what the step returns is looked at, and it also leaves a gradient.",
         "Compare policy_log_probs.grad as well.",
     ),
-    wrong(
+    _weak(
         "only the gradient",
         _compare(STEP.trials, ["grad"]),
         "Only the gradient is looked at, and the step returns numbers too.",
@@ -96,7 +101,7 @@ EXERCISE = Exercise(
     solution=my_test,
     mistakes=(
         *_WEAK,
-        wrong(
+        _weak(
             "fails the right step",
             _fails_the_right_step,
             "It fails for the right step too.",
