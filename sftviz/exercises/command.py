@@ -10,22 +10,26 @@ from pathlib import Path
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, token_label
 from sftviz.drawing.scene import Card, Column, Text
-from sftviz.exercises.process import SECONDS, Task, judge_files
+from sftviz.exercises.limits import SECONDS
+from sftviz.exercises.process import Task, judge_files
+from sftviz.exercises.subjects import ALL
 from sftviz.exercises.verdict import WIDTH, Verdict
 from sftviz.terminal import Parser, columns, file_path, one_line
 from sftviz.views.parts import NARROWEST, table
 
 _DESCRIPTION = """\
-Judge a function that a learner has written: is it sft_microbatch_train_step, and if not, which
-mistake is it? Each file is run in a process of its own, within limits of time and memory. They are
-against accidents: run the files of people that you do not know where they can do no harm.
+Judge a function that a learner has written: is it sft_microbatch_train_step, or another one that
+--subject names, and if not, which mistake is it? Each file is run in a process of its own, within
+limits of time and memory. They are against accidents: run the files of people that you do not know
+where they can do no harm.
 The exit status is 0 if all are correct, 1 if one is not, 2 if something can't be read."""
 
 _EXAMPLES = """\
 examples:
   %(prog)s my_step.py
-      the function my_step or sft_microbatch_train_step, or the only one in the file
-  %(prog)s homework.py:loss_step --json
+      the function my_step or sft_microbatch_train_step, or the only one in the file; or
+      my_log_probs, my_accumulation, and what else has the name of a subject
+  %(prog)s homework.py:lookup --subject log-probs --json
       another function; for a program to read
   %(prog)s submissions/
       all .py files of a folder: a table of name, outcome and mistake"""
@@ -35,15 +39,11 @@ _NAME = 40  # cells, of the name of a file
 
 def check(prog: str, words: list[str]) -> tuple[str, str, int]:
     """Judge files: what is to be printed, a remark, and the exit status."""
-    parser = Parser(
-        prog=prog,
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog=prog, description=_DESCRIPTION, epilog=_EXAMPLES)
     parser.add_argument(
         "files", type=file_path, nargs="+", metavar="FILE[:FUNCTION]", help="a .py, or a folder"
     )
+    parser.add_argument("--subject", choices=ALL, help="what it should compute: %(choices)s")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(
         "--timeout", type=seconds, default=SECONDS, metavar="S", help="seconds for each file"
@@ -52,7 +52,7 @@ def check(prog: str, words: list[str]) -> tuple[str, str, int]:
     tasks: list[Task] = []
     for text in arguments.files:
         with one_line(parser, text):
-            tasks += _tasks(text)
+            tasks += _tasks(text, arguments.subject)
     verdicts: list[Verdict] = [
         verdict for _, verdict in sorted(judge_files(tasks, arguments.timeout), key=lambda p: p[0])
     ]
@@ -76,14 +76,14 @@ def seconds(text: str) -> float:
     return value
 
 
-def _tasks(text: str) -> Iterator[Task]:
+def _tasks(text: str, subject: str | None) -> Iterator[Task]:
     """The files that a word of the command names."""
     path = Path(text)
     if path.is_dir():
         found = sorted(path.glob("*.py"))
         if not found:
             raise ValueError(f"{text} contains no .py file: give the folder that has them.")
-        yield from map(Task, found)
+        yield from (Task(file, None, subject) for file in found)
         return
     name, colon, function = text.rpartition(":")
     if colon and not path.exists() and function.isidentifier():
@@ -93,7 +93,7 @@ def _tasks(text: str) -> Iterator[Task]:
     if path.suffix != ".py":
         raise ValueError(f"{text} is not a .py file: give one, or a folder of them.")
     with path.open("rb"):
-        yield Task(path, function or None)
+        yield Task(path, function or None, subject)
 
 
 def _table(judged: Sequence[tuple[Task, Verdict]]) -> Drawing:

@@ -44,7 +44,7 @@ def _lines(error: BaseException) -> Iterator[str]:
             for file, line in places
             if not file.startswith((*_LIBRARIES, "<frozen"))
         ]
-    for file, line, text in own[-_MOST_LINES:]:
+    for file, line, text in [*dict.fromkeys(own)][-_MOST_LINES:]:  # once each, if it calls itself
         # A cell of a notebook is compiled under the name of a file that says nothing to a learner.
         is_cell = file.startswith("<") or Path(file).parent.name.startswith("ipykernel_")
         place = "" if is_cell else f"{Path(file).name}, "

@@ -13,7 +13,7 @@ from typing import Any
 
 from sftviz.exercises.check import check
 from sftviz.exercises.runs import Function
-from sftviz.exercises.subject import Subject
+from sftviz.exercises.subject import Reading, Subject
 from sftviz.exercises.verdict import Verdict
 from sftviz.mistakes import MISTAKES, Mistake
 
@@ -29,6 +29,7 @@ class Exercise:
     mistakes: tuple[Mistake, ...]  # wrong versions
     judge: Callable[[Function], Verdict]
     hints: tuple[str, ...]  # each says more than the one before; HTML
+    subject: Subject | None = None  # that it is judged as, if it is
 
     @property
     def name(self) -> str:
@@ -60,6 +61,11 @@ def exercise(
     mistakes = tuple(replace(mistake, about=name) for mistake in mistakes)
     subject = Subject(name, arguments, solution, mistakes, **judged)
     return Exercise(title, minutes, goal, solution, mistakes, partial(check, subject), hints)
+
+
+def nothing(result: object) -> Reading:
+    """How the result of a function is read that returns nothing: what it leaves is the answer."""
+    return {}, ""
 
 
 def known(name: str) -> Mistake:

@@ -5,27 +5,31 @@ cost a hundred forks. What comes back is JSON, and is never unpickled. The limit
 accidents: they do not keep a file from doing what the user may do.
 """
 
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from types import FrameType, ModuleType
+from types import ModuleType
 
-from sftviz.exercises.runs import Function, Output
+from sftviz.exercises.check import check
+from sftviz.exercises.errors import describe_error, describe_timeout
+from sftviz.exercises.limits import SECONDS, TimeLimit, time_limit
+from sftviz.exercises.runs import Output
+from sftviz.exercises.subject import Subject
+from sftviz.exercises.subjects import ALL, SUBJECTS
 from sftviz.exercises.verdict import Verdict
 
-SECONDS = 10.0  # that a file may take, by default
-NAMES = ("my_step", "sft_microbatch_train_step")  # of the function, if none is given
 _MEMORY = 2 << 30  # bytes that it may allocate
 _ANSWER = 1 << 20  # bytes
 _FILE = 64 << 20  # bytes that it may write to a file
@@ -35,10 +39,11 @@ _START = 60.0  # seconds that importing torch may take on a busy machine
 
 @dataclass(frozen=True)
 class Task:
-    """A function in a file; without a name, the one that looks like a step."""
+    """A function in a file; without a name, one that has the name of a subject."""
 
     path: Path
     function: str | None = None
+    subject: str | None = None  # a key of ALL
 
 
 @dataclass
@@ -89,11 +94,10 @@ def _start(at: int, task: Task, folder: Path, timeout: float) -> _Job:
     can_fork = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
     if can_fork:
-        context.set_forkserver_preload([__name__, "sftviz.exercises.step"])
+        context.set_forkserver_preload([__name__])
     begins, sender = context.Pipe(duplex=False)
     answer = folder / f"{at}.json"
-    arguments = (str(task.path), task.function, timeout, sender, str(answer))
-    process = context.Process(target=_work, args=arguments, daemon=True)
+    process = context.Process(target=_work, args=(task, timeout, sender, str(answer)), daemon=True)
     process.start()
     sender.close()
     return _Job(at, task, process, begins, answer, monotonic() + _START)
@@ -109,7 +113,7 @@ def _finish(job: _Job, timeout: float) -> Verdict:
             return Verdict.from_dict(json.loads(file.read(_ANSWER)))
     except FileNotFoundError:
         if code is None:
-            return _error(_too_long(name, timeout))
+            return _error(describe_timeout(name, timeout))
     except (ValueError, TypeError, KeyError):  # the file has written there, or memory was short
         pass
     how = f"by signal {-code}" if code and code < 0 else f"with exit status {code}"
@@ -122,15 +126,11 @@ def _finish(job: _Job, timeout: float) -> Verdict:
 def _kill(job: _Job) -> None:
     """End a process, and those that it has started."""
     if hasattr(os, "killpg") and job.is_running and job.process.pid:  # it leads a group of its own
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(job.process.pid, signal.SIGKILL)
     job.process.kill()
     job.process.join()
     job.begins.close()
-
-
-def _too_long(name: str, timeout: float) -> str:
-    return f"{name} was not finished after {timeout:g} s. Is there a loop that never ends?"
 
 
 def _error(message: str) -> Verdict:
@@ -140,38 +140,51 @@ def _error(message: str) -> Verdict:
 # ------------------------------------------------- what happens in the process of the file
 
 
-class _TimeLimit(BaseException):
-    """Raised in the learner's code, so that the line is known; not an Exception, which a loop may
-    catch."""
-
-
-def _work(path: str, function: str | None, timeout: float, begins: Connection, answer: str) -> None:
-    from sftviz.exercises.errors import describe_error
-    from sftviz.exercises.step import check_step
-
+def _work(task: Task, timeout: float, begins: Connection, answer: str) -> None:
     owner = os.getpid()
-    _limit(timeout)
+    _limit_process()
     begins.send_bytes(b"")
     begins.close()
     if hasattr(os, "fork"):  # the pipes of multiprocessing: a file that writes there ends all
         os.closerange(3, 4096)
-    file = Path(path)
     output = Output()
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            step = _find(_load(file), file, function)
-        verdict = step if isinstance(step, Verdict) else check_step(step)
-    except _TimeLimit as error:
-        lines = describe_error(error, file.name).splitlines()[1:]
-        verdict = _error("\n".join((_too_long(file.name, timeout), *lines)))
+        with time_limit(timeout), redirect_stdout(output), redirect_stderr(output):
+            verdict = _judge(task, timeout)
+    except TimeLimit as error:
+        verdict = _error(describe_timeout(task.path.name, timeout, error))
     except BaseException as error:
-        verdict = _error(describe_error(error, file.name))
+        verdict = _error(describe_error(error, task.path.name))
     if os.getpid() == owner:  # not a process that the file has forked
         Path(answer).write_text(json.dumps(verdict.as_dict()), encoding="utf-8")
     os._exit(0)  # without what the file has asked for at exit, and without its threads
 
 
-def _limit(timeout: float) -> None:
+def _judge(task: Task, timeout: float) -> Verdict:
+    module = _load(task.path)
+    own = [name for name, value in vars(module).items() if _is_defined_in(module, value)]
+    subjects = [ALL[task.subject]] if task.subject else [*SUBJECTS.values()]
+    looked_for = _by_name(subjects)
+    found = [name for name in looked_for if name in own] or own[: len(own) == 1]
+    known = looked_for if task.subject else _by_name(ALL.values())
+    name, *others = [task.function] if task.function else found or [""]
+    function = getattr(module, name, None)
+    if callable(function):
+        verdict = check(known.get(name, subjects[0]), function, timeout)
+        if others:
+            said = f"{verdict.message}\nNot judged: {', '.join(others)}. Choose with --subject."
+            verdict = replace(verdict, message=said)
+        return verdict
+    wanted = name or " or ".join((*subjects[0].also_called, subjects[0].name))
+    has = f"It has {', '.join(own)}." if own else "It has no function."
+    return _error(f"{task.path.name} has no function {wanted}. {has}")
+
+
+def _by_name(subjects: Iterable[Subject]) -> dict[str, Subject]:
+    return {name: each for each in subjects for name in (*each.also_called, each.name)}
+
+
+def _limit_process() -> None:
     """Set the limits that the platform has, and send what is printed past Python to nowhere."""
     import torch
 
@@ -182,7 +195,7 @@ def _limit(timeout: float) -> None:
         os.dup2(nowhere, descriptor)
     if hasattr(os, "setsid"):
         os.setsid()
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    with suppress(ImportError, OSError, ValueError):
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -192,13 +205,6 @@ def _limit(timeout: float) -> None:
             (resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY),
         ):
             resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, _stop)
-        signal.setitimer(signal.ITIMER_REAL, timeout)
-
-
-def _stop(signal_number: int, frame: FrameType | None) -> None:
-    raise _TimeLimit
 
 
 def _load(file: Path) -> ModuleType:
@@ -211,21 +217,7 @@ def _load(file: Path) -> ModuleType:
     return module
 
 
-def _find(module: ModuleType, file: Path, name: str | None) -> Function | Verdict:
-    """The function to judge, or why there is none."""
-    own = {
-        key: value
-        for key, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", None) == module.__name__
-    }
-    if name is not None:
-        found = getattr(module, name, None)
-        if callable(found):
-            return found
-    else:
-        for candidate in (*NAMES, *(own if len(own) == 1 else ())):
-            if candidate in own:
-                return own[candidate]
-    wanted = name or " or ".join(NAMES)
-    has = f"It has {', '.join(own)}." if own else "It has no function."
-    return _error(f"{file.name} has no function {wanted}. {has}")
+def _is_defined_in(module: ModuleType, value: object) -> bool:
+    """Whether it is a function, or something else to call, that the file itself defines."""
+    function = value.func if isinstance(value, partial) else value
+    return callable(value) and getattr(function, "__module__", None) == module.__name__

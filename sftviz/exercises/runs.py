@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sftviz.drawing.formatting import count_of
-from sftviz.exercises.subject import Subject, Trial
+from sftviz.exercises.subject import Subject, Trial, kind
 
 Function = Callable[..., Any]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # by position, and by name
@@ -87,14 +87,20 @@ def run(subject: Subject, function: Function, trial: Trial) -> Run:
     else:
         flags[UNCHANGED] = is_unchanged
     numbers = {name: _tensor(value) for name, value in {**values, **gradients}.items()}
+    complaints = [complaint] if complaint else []
+    complaints += [
+        f"{name} must be a number or a tensor, got {kind(value)}."
+        for name, value in values.items()
+        if numbers[name] is None
+    ]
     first = result[0] if isinstance(result, tuple | list) and result else result
     is_idle = is_unchanged and all(gradient is None for gradient in gradients.values())
     return Run(
         {name: tensor for name, tensor in numbers.items() if tensor is not None},
-        {name: torch.finfo(leaf.dtype).eps for name, leaf in leaves.items()},
+        {name: torch.finfo(leaf.dtype).eps for name, leaf in leaves.items() if subject.gradient},
         flags,
         error,
-        complaint,
+        " ".join(complaints),
         isinstance(error, NotImplementedError)
         or (error is None and is_idle and (first is None or first is ...)),
         output.beginning,

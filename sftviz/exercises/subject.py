@@ -77,6 +77,7 @@ class Subject:
     gradient: Gradient = ""
     read: Callable[[Any], Reading] | None = None  # None: `returns` says how
     changes_arguments: bool = False  # whether it may: then its models' weights are an answer too
+    also_called: tuple[str, ...] = ()  # names that it has in learners' files besides
 
     def reading(self, result: object) -> Reading:
         """What was returned, by name."""

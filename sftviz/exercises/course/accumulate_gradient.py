@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sftviz.exercises.course.windows import PAIR, WINDOW
-from sftviz.exercises.exercise import Function, exercise, wrong
+from sftviz.exercises.exercise import Function, exercise, nothing, wrong
 from sftviz.exercises.subject import Trial
 from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import tiny_model
@@ -68,6 +68,7 @@ EXERCISE = exercise(
         '<code>get_response_log_probs(model, input_ids, labels)["log_probs"]</code>.',
     ),
     gradient="left in .grad",
+    read=nothing,
     trials=(
         Trial((tiny_model(), WINDOW), sizes="B = 2, G = 3"),
         Trial((tiny_model(), PAIR), sizes="B = 3, G = 2"),

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sftviz.exercises.course.windows import PAIR, WINDOW
-from sftviz.exercises.exercise import Function, exercise, wrong
+from sftviz.exercises.exercise import Function, exercise, nothing, wrong
 from sftviz.exercises.subject import Trial
 from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import tiny_model
@@ -73,6 +73,7 @@ EXERCISE = exercise(
         "parameter. Compute the mean of their <code>.grad</code> before you replace any of them.",
     ),
     gradient="left in .grad",
+    read=nothing,
     trials=(_trial(PAIR), _trial(WINDOW)),
     mistakes=(
         wrong(
