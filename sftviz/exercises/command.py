@@ -12,7 +12,7 @@ from sftviz.drawing.formatting import count_of, token_label
 from sftviz.drawing.scene import Card, Column, Text
 from sftviz.exercises.limits import SECONDS
 from sftviz.exercises.process import Task, judge_files
-from sftviz.exercises.subjects import SUBJECTS
+from sftviz.exercises.subjects import ALL
 from sftviz.exercises.verdict import WIDTH, Verdict
 from sftviz.terminal import Parser, columns, file_path, one_line
 from sftviz.views.parts import NARROWEST, table
@@ -43,7 +43,7 @@ def check(prog: str, words: list[str]) -> tuple[str, str, int]:
     parser.add_argument(
         "files", type=file_path, nargs="+", metavar="FILE[:FUNCTION]", help="a .py, or a folder"
     )
-    parser.add_argument("--subject", choices=SUBJECTS, help="what it should compute: %(choices)s")
+    parser.add_argument("--subject", choices=ALL, help="what it should compute: %(choices)s")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(
         "--timeout", type=seconds, default=SECONDS, metavar="S", help="seconds for each file"

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,8 @@ from sftviz.exercises.check import check
 from sftviz.exercises.errors import describe_error, describe_timeout
 from sftviz.exercises.limits import SECONDS, TimeLimit, time_limit
 from sftviz.exercises.runs import Output
-from sftviz.exercises.subjects import SUBJECTS
+from sftviz.exercises.subject import Subject
+from sftviz.exercises.subjects import ALL, SUBJECTS
 from sftviz.exercises.verdict import Verdict
 
 _MEMORY = 2 << 30  # bytes that it may allocate
@@ -42,7 +43,7 @@ class Task:
 
     path: Path
     function: str | None = None
-    subject: str | None = None  # a key of SUBJECTS
+    subject: str | None = None  # a key of ALL
 
 
 @dataclass
@@ -162,9 +163,10 @@ def _work(task: Task, timeout: float, begins: Connection, answer: str) -> None:
 def _judge(task: Task, timeout: float) -> Verdict:
     module = _load(task.path)
     own = [name for name, value in vars(module).items() if _is_defined_in(module, value)]
-    subjects = [SUBJECTS[task.subject]] if task.subject else [*SUBJECTS.values()]
-    known = {name: each for each in subjects for name in (*each.also_called, each.name)}
-    found = [name for name in known if name in own] or own[: len(own) == 1]
+    subjects = [ALL[task.subject]] if task.subject else [*SUBJECTS.values()]
+    looked_for = _by_name(subjects)
+    found = [name for name in looked_for if name in own] or own[: len(own) == 1]
+    known = looked_for if task.subject else _by_name(ALL.values())
     name, *others = [task.function] if task.function else found or [""]
     function = getattr(module, name, None)
     if callable(function):
@@ -176,6 +178,10 @@ def _judge(task: Task, timeout: float) -> Verdict:
     wanted = name or " or ".join((*subjects[0].also_called, subjects[0].name))
     has = f"It has {', '.join(own)}." if own else "It has no function."
     return _error(f"{task.path.name} has no function {wanted}. {has}")
+
+
+def _by_name(subjects: Iterable[Subject]) -> dict[str, Subject]:
+    return {name: each for each in subjects for name in (*each.also_called, each.name)}
 
 
 def _limit_process() -> None:

@@ -57,6 +57,8 @@ def run(subject: Subject, function: Function, trial: Trial) -> Run:
     """Call a function on a copy of a trial's arguments; look at what it returned and left."""
     arguments = deepcopy(trial.arguments)
     leaves = _leaves(subject.arguments, arguments)
+    for name, given in _leaves(subject.arguments, trial.arguments).items():
+        leaves[name].grad = deepcopy(given.grad)  # deepcopy leaves it out where it is a parameter's
     if not trial.is_leaf:
         arguments = tuple(each * 1 if _needs_grad(each) else each for each in arguments)
     output = Output()
@@ -80,7 +82,9 @@ def run(subject: Subject, function: Function, trial: Trial) -> Run:
         gradients = {name: leaf.grad for name, leaf in leaves.items()}
         flags[DETACHED] = not any(map(_needs_grad, values.values()))
     is_unchanged = _same(arguments, trial.arguments)
-    if not subject.changes_arguments:
+    if subject.changes_arguments:
+        values = {**values, **_weights(arguments)}
+    else:
         flags[UNCHANGED] = is_unchanged
     numbers = {name: _tensor(value) for name, value in {**values, **gradients}.items()}
     complaints = [complaint] if complaint else []
@@ -149,6 +153,11 @@ def _leaves(names: tuple[str, ...], arguments: tuple[object, ...]) -> dict[str, 
     if len(found) == 1:
         return dict(zip(["grad"], found.values(), strict=True))
     return {f"grad of {name}": tensor for name, tensor in found.items()}
+
+
+def _weights(arguments: Iterable[object]) -> dict[str, Tensor]:
+    models = [each for each in arguments if isinstance(each, nn.Module)]
+    return {name: weight for model in models for name, weight in model.named_parameters()}
 
 
 def _gradients(values: Iterable[object], leaves: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
