@@ -54,6 +54,8 @@ def _trials() -> tuple[Trial, ...]:
         _trial(microbatches[:4], 2),
         _trial(microbatches[:3], G),
         _trial(microbatches, G, "the last window has fewer than G microbatches"),
+        _trial(microbatches[:4], G, "the last window has one microbatch"),
+        _trial(microbatches[1:3], 1, "G = 1"),
     )
 
 

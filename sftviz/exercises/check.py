@@ -1,8 +1,8 @@
 """A learner's function compared with the right one, and with every known mistake."""
 
 import traceback
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Sequence
+from functools import cache
 
 from sftviz.exercises.errors import describe_timeout, name_of
 from sftviz.exercises.explain import explain_right, explain_wrong
@@ -38,14 +38,15 @@ def check(subject: Subject, function: Function, seconds: float = SECONDS) -> Ver
     pairs: list[Pair] = []
     try:
         with time_limit(seconds):
-            for trial, right in zip(subject.trials, _right_runs(subject), strict=True):
-                pairs.append(Pair(trial, run(subject, function, trial), right))
+            for trial in subject.trials:
+                mine = run(subject, function, trial)
+                pairs.append(Pair(trial, mine, _right_run(subject, trial)))
                 if len(pairs) == 1 and pairs[0].mine.is_stub:
                     return Verdict("not attempted", None, "The function returns nothing yet.")
             first = next((pair for pair in pairs if pair.wrong), None)
             again = run(subject, function, first.trial) if first else None
     except TimeLimit as error:
-        return Verdict("error", None, describe_timeout(name_of(function), seconds, error))
+        return Verdict("error", None, describe_timeout(error, name_of(function)))
     mistakes = _recognise(subject, pairs)
     name = mistakes[0].name if mistakes else None
     names = all_names(pairs)
@@ -66,33 +67,41 @@ def check(subject: Subject, function: Function, seconds: float = SECONDS) -> Ver
 
 
 def _recognise(subject: Subject, pairs: Sequence[Pair]) -> list[Mistake]:
-    """The mistakes that do the same. A learner may have made two: then the one that explains the
-    numbers on ordinary arguments is named.
+    """The mistakes that do the same; first those that do so in all that is seen.
+
+    A learner may have made two: then the one that explains the readable numbers on ordinary
+    arguments is named, or the gradient, or what is wrong under a condition alone.
     """
+    flags, gradients = pairs[0].right.flags, pairs[0].right.gradients
     names = all_names(pairs)
-    numbers = [name for name in names if name not in pairs[0].right.flags]
+    numbers = [name for name in names if name not in flags]
     unreadable = frozenset().union(*(pair.unreadable for pair in pairs))
     readable = [name for name in numbers if name not in unreadable]
+    faulty = [pair for pair in pairs if pair.wrong]
     ordinary = [pair for pair in pairs if not pair.trial.condition]
-    for group, compared in (
-        (pairs, names),
-        (pairs, numbers),
-        (pairs, readable),
-        (ordinary, readable),
-    ):
+
+    def same(group: Sequence[Pair], compared: Collection[str]) -> list[Mistake]:
         if not any(pair.differing & {*compared, ERROR} for pair in group):
-            continue  # nothing that is compared is wrong
-        same = [
+            return []  # nothing that is compared is wrong
+        return [
             mistake
-            for mistake, runs in _mistake_runs(subject)
-            if all(_alike(pair.mine, runs[pair.trial], compared) for pair in group)
+            for mistake in subject.mistakes
+            if all(
+                _alike(pair.mine, _mistake_run(subject, mistake, pair.trial), compared)
+                for pair in group
+            )
         ]
-        if same:
-            return same
-    return []
+
+    return (
+        [*dict.fromkeys(same(pairs, names) + same(pairs, numbers))]
+        or same(pairs, readable)
+        or same(ordinary, readable)
+        or same(pairs, gradients)
+        or (same(faulty, readable) if all(pair.trial.condition for pair in faulty) else [])
+    )
 
 
-def _alike(mine: Run, theirs: Run, names: Iterable[str]) -> bool:
+def _alike(mine: Run, theirs: Run, names: Collection[str]) -> bool:
     if mine.error or theirs.error:
         return _raised(mine) == _raised(theirs)
     return all(mine.agrees(name, theirs) for name in names)
@@ -102,14 +111,11 @@ def _raised(run: Run) -> list[str]:
     return traceback.format_exception_only(run.error) if run.error else []
 
 
-@lru_cache
-def _right_runs(subject: Subject) -> list[Run]:
-    return [run(subject, subject.right, trial) for trial in subject.trials]
+@cache
+def _right_run(subject: Subject, trial: Trial) -> Run:
+    return run(subject, subject.right, trial)
 
 
-@lru_cache
-def _mistake_runs(subject: Subject) -> list[tuple[Mistake, dict[Trial, Run]]]:
-    return [
-        (each, {trial: run(subject, each.run, trial) for trial in subject.trials})
-        for each in subject.mistakes
-    ]
+@cache  # one by one: most mistakes differ on the first trial already
+def _mistake_run(subject: Subject, mistake: Mistake, trial: Trial) -> Run:
+    return run(subject, mistake.run, trial)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from sftviz.exercises.limits import TimeLimit
+
 _LIBRARIES = tuple(
     folder + os.sep
     for folder in {sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")}
@@ -27,10 +29,10 @@ def describe_error(error: BaseException, name: str) -> str:
     return "\n".join((said, *_lines(error)))
 
 
-def describe_timeout(name: str, seconds: float, error: BaseException | None = None) -> str:
+def describe_timeout(error: TimeLimit, name: str) -> str:
     """That something takes too long, and the lines that were running."""
-    said = f"{name} was not finished after {seconds:g} s. Is there a loop that never ends?"
-    return "\n".join((said, *(_lines(error) if error else ())))
+    said = f"{name} was not finished after {error.seconds:.3g} s. Is there a loop that never ends?"
+    return "\n".join((said, *_lines(error)))
 
 
 def _lines(error: BaseException) -> Iterator[str]:
@@ -44,7 +46,7 @@ def _lines(error: BaseException) -> Iterator[str]:
             for file, line in places
             if not file.startswith((*_LIBRARIES, "<frozen"))
         ]
-    for file, line, text in own[-_MOST_LINES:]:
+    for file, line, text in [*dict.fromkeys(own)][-_MOST_LINES:]:  # once each, if it calls itself
         # A cell of a notebook is compiled under the name of a file that says nothing to a learner.
         is_cell = file.startswith("<") or Path(file).parent.name.startswith("ipykernel_")
         place = "" if is_cell else f"{Path(file).name}, "

@@ -34,15 +34,17 @@ def explain_wrong(
     names = all_names(pairs)
     if failed is first:
         yield from _failure(function, first)
-    yield from _causes(mistakes)
-    if failed is not first and first.complaint:
+    elif first.complaint:
         yield first.complaint
+    yield from _causes(mistakes)
     if first.trial.condition:
         yield f"On ordinary arguments all is right. It goes wrong where {first.trial.condition}."
     elif not mistakes and not first.complaint and first is not failed:
         yield "No known mistake gives these numbers."
-    if not mistakes:
-        yield from _dependence(function, is_stable)
+    if not is_stable:
+        yield "Called again with the same arguments, it gives something else."
+    if outside := outside_data(function):
+        yield f"It uses {_listed(outside)} from outside of the function: is an argument meant?"
     if GRADIENT in wrong and not failed:
         at = f"No gradient arrives at {subject.arguments[0]}:"
         if subject.gradient == "of the result":
@@ -72,14 +74,6 @@ def _failure(function: Function, pair: Pair) -> Iterator[str]:
 def _causes(mistakes: Sequence[Mistake]) -> Iterator[str]:
     for at, mistake in enumerate(mistakes):
         yield f"{'' if at == 0 else f'Or {mistake.name}: '}{mistake.cause} {mistake.remedy}"
-
-
-def _dependence(function: Function, is_stable: bool) -> Iterator[str]:
-    names = outside_data(function)
-    if not is_stable:
-        yield "Called again with the same arguments, it gives something else."
-    if names:
-        yield f"It uses {_listed(names)} from outside of the function: is an argument meant?"
 
 
 def _printed(pairs: Sequence[Pair]) -> Iterator[str]:

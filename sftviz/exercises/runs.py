@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sftviz.drawing.formatting import count_of
-from sftviz.exercises.subject import Subject, Trial
+from sftviz.exercises.subject import Subject, Trial, kind
 
 Function = Callable[..., Any]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # by position, and by name
@@ -57,6 +57,8 @@ def run(subject: Subject, function: Function, trial: Trial) -> Run:
     """Call a function on a copy of a trial's arguments; look at what it returned and left."""
     arguments = deepcopy(trial.arguments)
     leaves = _leaves(subject.arguments, arguments)
+    for name, given in _leaves(subject.arguments, trial.arguments).items():
+        leaves[name].grad = deepcopy(given.grad)  # deepcopy leaves it out where it is a parameter's
     if not trial.is_leaf:
         arguments = tuple(each * 1 if _needs_grad(each) else each for each in arguments)
     output = Output()
@@ -80,17 +82,25 @@ def run(subject: Subject, function: Function, trial: Trial) -> Run:
         gradients = {name: leaf.grad for name, leaf in leaves.items()}
         flags[DETACHED] = not any(map(_needs_grad, values.values()))
     is_unchanged = _same(arguments, trial.arguments)
-    if not subject.changes_arguments:
+    if subject.changes_arguments:
+        values = {**values, **_weights(arguments)}
+    else:
         flags[UNCHANGED] = is_unchanged
     numbers = {name: _tensor(value) for name, value in {**values, **gradients}.items()}
+    complaints = [complaint] if complaint else []
+    complaints += [
+        f"{name} must be a number or a tensor, got {kind(value)}."
+        for name, value in values.items()
+        if numbers[name] is None
+    ]
     first = result[0] if isinstance(result, tuple | list) and result else result
     is_idle = is_unchanged and all(gradient is None for gradient in gradients.values())
     return Run(
         {name: tensor for name, tensor in numbers.items() if tensor is not None},
-        {name: torch.finfo(leaf.dtype).eps for name, leaf in leaves.items()},
+        {name: torch.finfo(leaf.dtype).eps for name, leaf in leaves.items() if subject.gradient},
         flags,
         error,
-        complaint,
+        " ".join(complaints),
         isinstance(error, NotImplementedError)
         or (error is None and is_idle and (first is None or first is ...)),
         output.beginning,
@@ -102,9 +112,9 @@ def mismatch(function: Function, names: tuple[str, ...]) -> str:
     try:
         _bind(function, names, names)
     except TypeError:
-        own = [str(each) for each in inspect.signature(function).parameters.values()]
+        own = inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
         return (
-            f"The function has {count_of(len(own), 'parameter')} ({', '.join(own)}), and is called "
+            f"The function has {count_of(len(own.parameters), 'parameter')} {own}, and is called "
             f"with {count_of(len(names), 'argument')}: {', '.join(names)}."
         )
     return ""
@@ -143,6 +153,11 @@ def _leaves(names: tuple[str, ...], arguments: tuple[object, ...]) -> dict[str, 
     if len(found) == 1:
         return dict(zip(["grad"], found.values(), strict=True))
     return {f"grad of {name}": tensor for name, tensor in found.items()}
+
+
+def _weights(arguments: Iterable[object]) -> dict[str, Tensor]:
+    models = [each for each in arguments if isinstance(each, nn.Module)]
+    return {name: weight for model in models for name, weight in model.named_parameters()}
 
 
 def _gradients(values: Iterable[object], leaves: Mapping[str, Tensor]) -> dict[str, Tensor | None]:

@@ -1,6 +1,7 @@
 """The step as a subject: what a function is run on, and how its result is read."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def _read(result: object) -> Reading:
         complaints.append(f"The loss must be a tensor, got {kind(loss)}: scaled_loss.detach().")
     found: dict[str, object] = {}
     if isinstance(metadata, Mapping):
-        found = {name: metadata.get(name) for name in _METADATA}
+        found = {name: metadata[name] for name in _METADATA if name in metadata}
         missing = [f"{name!r}" for name in _METADATA if name not in metadata]
         if missing and not complaints:
             complaints.append(f"The metadata lacks {' and '.join(missing)}.")
@@ -72,7 +73,7 @@ def _trial(inputs: StepInputs, is_leaf: bool = True, grad_before: float | None =
         "the log-probs have 16 bits": is_coarse,
         "a masked log-prob is NaN or −inf": not log_probs[~mask.bool()].isfinite().all(),
         "the mask contains the numbers 0 and 1": mask.dtype != torch.bool,
-        "no token counts": not mask.any(),
+        "the log-prob of a response token is 0": (log_probs[mask.bool()] == 0).any(),
         "policy_log_probs is not a leaf": not is_leaf,
         ".grad has a value before the call": grad_before is not None,
     }
@@ -93,19 +94,23 @@ def _trials() -> tuple[Trial, ...]:
         [[-0.5, -0.25, -1.5, -0.7], [-0.4, -2.0, -0.3, -0.9], [-1.1, -0.6, -0.8, -0.2]],
         dtype=torch.float64,
     )  # (3, 4)
-    uneven = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]])  # one row has no response
-    hollow = torch.where(uneven.bool(), log_probs, torch.tensor([nan, -inf, nan, -inf]).double())
-    plain = StepInputs(log_probs, uneven.bool(), 2, 7.0)
-    return (
-        _trial(plain),  # ordinary ones first: a number is explained where it is simplest
-        _trial(StepInputs(log_probs.flip(0).float(), uneven.bool().flip(0), 5, 0.5)),
+    uneven = torch.tensor([[0, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]])  # one row has no response
+    mask = uneven.bool()
+    hollow = torch.where(mask, log_probs, torch.tensor([nan, -inf, nan, -inf]).double())
+    plain = StepInputs(log_probs, mask, 2, 7.0)
+    telling = [replace(each, response_mask=each.response_mask.bool()) for each in TELLING]
+    every = [
+        _trial(plain),
+        _trial(StepInputs(log_probs.flip(0).float(), mask.flip(0), 5, 0.5)),
         _trial(plain),  # again: nothing may be left from the first time
-        *map(_trial, TELLING),
-        _trial(StepInputs(log_probs, uneven, 4, 3)),
+        *map(_trial, telling),
+        _trial(StepInputs(log_probs, uneven, 2, 7.0)),
+        _trial(StepInputs(log_probs * (log_probs != -0.3), mask, 2, 7.0)),
         _trial(plain, is_leaf=False),
         _trial(plain, grad_before=0.375),
-        _trial(StepInputs(hollow, uneven.bool(), 2, 7.0)),
-    )
+        _trial(StepInputs(hollow, mask, 2, 7.0)),
+    ]
+    return tuple(sorted(every, key=lambda trial: bool(trial.condition)))
 
 
 STEP = Subject(

@@ -76,7 +76,7 @@ class Subject:
     returns: tuple[str, ...] = ()  # in the order of computation; empty: one, with the name above
     gradient: Gradient = ""
     read: Callable[[Any], Reading] | None = None  # None: `returns` says how
-    changes_arguments: bool = False  # whether it may
+    changes_arguments: bool = False  # whether it may: then its models' weights are an answer too
     also_called: tuple[str, ...] = ()  # names that it has in learners' files besides
 
     def reading(self, result: object) -> Reading:
