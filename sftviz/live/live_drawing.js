@@ -438,7 +438,7 @@ function createBoxes(model, { element, all }, edits, signal) {
       box.style.width = `${frame.width}px`;
       box.style.height = `${frame.height}px`;
       box.style.fontSize = `${13 / 18 * frame.height}px`; // as large as the letters of the picture
-      if (box.value !== edits.text(keys[i])) box.value = edits.text(keys[i]);
+      box.value = edits.text(keys[i]); // an equal text leaves the caret where it is
     });
   }
 

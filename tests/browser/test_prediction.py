@@ -88,6 +88,7 @@ def test_no_answer_is_anywhere_before_one_commits(put, asked):
         "It shrinks.; mask, a bit for each of: hi Hi ! <pad>. "
         "Still to be answered: how it changes, mask."
     )
+    expect(box(live)).to_be_focused()
     live.cell("option[1,0]").click()
     live.cell("bit[2,0,1]").click()
     box(live).press("Enter")
@@ -248,7 +249,7 @@ def test_in_jupyterlab(lab, no_foreign_requests, notebook):
     expect(picture).to_contain_text("It is 0.8125.")
     expect(picture).to_be_focused()
     expect(place.get_by_role("button")).to_have_count(0)
-    expect(beliefs).to_contain_text("You said: can't say.")
+    expect(beliefs).to_contain_text("You could not say.")
     darken(page)
     assert barriers(page) == []
     lab.screenshot(page, "prediction-dark")
