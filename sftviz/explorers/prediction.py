@@ -29,7 +29,7 @@ class Prediction(LiveWidget):
 
     Args:
         question: a `Question`, or the name of one of the course.
-        record: where the commitment is added to.
+        record: where the commitment is added to; None: the record that `Beliefs` shows.
 
     Raises:
         TypeError, ValueError: it is neither.
@@ -44,10 +44,10 @@ class Prediction(LiveWidget):
         '1.4 is not scaled_loss.'
     """
 
-    def __init__(self, question: Question | str, record: Record = RECORD) -> None:
+    def __init__(self, question: Question | str, record: Record | None = None) -> None:
         super().__init__(LiveDrawing(actions=_ACTIONS))
         self.question = _find(question)
-        self._record = record
+        self._record = RECORD if record is None else record
         self.commitment: Commitment | None = None
         self._draft = Draft((None,) * len(self.question.asks), hints=True)
         self._edits_id = 0.0
