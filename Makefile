@@ -15,7 +15,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # One torch thread: sums are added up in the same order, to the last digit, on every machine; and on
 # a busy one no picture waits until a second core is free.
-lab test notebooks bench film: export OMP_NUM_THREADS ?= 1
+lab test notebooks exercises bench film: export OMP_NUM_THREADS ?= 1
 
 # Over up to four cores. The cells of a notebook need one kernel, so a file is never divided.
 SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -24,7 +24,7 @@ SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/tools$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks bench film book clean
+.PHONY: help lab test notebooks exercises bench film book clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: $(VENV)/.tests  ## lint, then run every test and every notebook
 
 notebooks: $(VENV)/.package  ## execute the notebooks again, in place
 	$(BIN)/python tools/execute_notebooks.py $(ARGS)
+
+exercises: $(VENV)/.package  ## make the exercise notebooks of their solutions, and execute them
+	$(BIN)/python tools/make_exercises.py $(ARGS)
 
 bench: $(VENV)/.tests  ## measure what it costs, and how long a hand waits (needs Chromium)
 	$(BIN)/python benchmarks/run.py

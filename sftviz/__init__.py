@@ -34,7 +34,7 @@ from sftviz.views.step import gradient_formula, gradient_table, key_formula, ste
 from sftviz.views.tokens import shift_view
 
 if TYPE_CHECKING:  # see _LAZY
-    from sftviz.exercises.judge import check_step
+    from sftviz.exercises.step import check_step
     from sftviz.exercises.verdict import Verdict
     from sftviz.explorers.accumulation import AccumulationExplorer
     from sftviz.explorers.beliefs import Beliefs
@@ -66,7 +66,7 @@ _LAZY = {
     "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
     "Verdict": "sftviz.exercises.verdict",
-    "check_step": "sftviz.exercises.judge",
+    "check_step": "sftviz.exercises.step",
     "inspect_batch": "sftviz.inspection.inspection",
     "recognise": "sftviz.mistakes",
 }

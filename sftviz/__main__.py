@@ -57,6 +57,7 @@ Log-probs are in nats, at most 0: log_softmax(logits), at the label of each toke
 _SUBCOMMANDS = {
     "check": ("sftviz.exercises.command", "check"),
     "inspect": ("sftviz.inspection.command", "inspect"),
+    "practice": ("sftviz.predictions.command", "practice"),
 }
 
 
@@ -113,12 +114,7 @@ def _draw(parser: argparse.ArgumentParser, words: list[str]) -> tuple[str, str]:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=prog,
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog=prog, description=_DESCRIPTION, epilog=_EXAMPLES)
     rows = 'rows of numbers, ";" between rows, or a JSON list of lists'
     parser.add_argument("--log-probs", metavar="ROWS", help=f"policy_log_probs: {rows}")
     parser.add_argument(

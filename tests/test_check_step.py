@@ -6,84 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sftviz import sft_microbatch_train_step
 from sftviz.__main__ import main
-from sftviz.exercises.judge import check_step
-from sftviz.exercises.trials import trials
+from sftviz.exercises.step import STEP, check_step
 from sftviz.exercises.verdict import Number, Verdict
-from sftviz.mistakes import MISTAKES
 
-OF_THE_STEP = [mistake for mistake in MISTAKES if mistake.about == "step"]
-
-# ---------------------------------------------------------------- right, in other words
-
-
-def wide(tensor):
-    """At least float32: a sum in bfloat16 is one of the mistakes."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def answer(loss, num_tokens, masked_sum):
-    return loss.detach(), {"num_tokens": int(num_tokens), "masked_sum": masked_sum.detach()}
-
-
-def einsum(policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant=1.0):
-    kept = wide(policy_log_probs).masked_fill(response_mask == 0, 0)
-    total = torch.einsum("bs,bs->", kept, torch.ones_like(kept)) / normalize_constant
-    loss = -total / gradient_accumulation_steps**2
-    loss.backward()
-    return answer(loss, response_mask.sum(), total)
-
-
-def loops(lp, mask, G, c=1.0):
-    lp = wide(lp)
-    total, count = 0 * lp[mask.bool()].sum(), 0
-    for row, flags in zip(lp, mask.tolist(), strict=True):
-        for value, counts in zip(row, flags, strict=True):
-            if counts:
-                total, count = total + value, count + 1
-    total = total / c
-    loss = total * -1 / (G * G)
-    loss.backward()
-    return answer(loss, count, total)
-
-
-def single_precision(lp, mask, G, c):
-    total = torch.where(mask > 0, lp, torch.zeros(())).float().sum() / c
-    (-total / G / G).backward()
-    return answer(-total / G / G, mask.bool().sum(), total)
-
-
-def other_order(normalize_constant, gradient_accumulation_steps, response_mask, policy_log_probs):
-    return loops(policy_log_probs, response_mask, gradient_accumulation_steps, normalize_constant)
-
-
-def in_place_on_a_copy(lp, mask, G, c):
-    mine = wide(lp).clone()
-    mine[~mask.bool()] = 0
-    total = mine.sum().div_(c)
-    loss = total.neg().div(G).div(G)
-    loss.backward()
-    return [loss.detach(), {"num_tokens": mask.sum(), "masked_sum": total.item(), "more": 1}]
-
-
-def numpy_like(lp, mask, G, c):
-    rows, columns = mask.nonzero(as_tuple=True)
-    total = wide(lp)[rows, columns].sum() / c
-    torch.autograd.backward([-total / G**2])
-    return answer(-total / G**2, len(rows), total)
-
-
-RIGHT = [sft_microbatch_train_step, einsum, loops, single_precision, other_order]
-RIGHT += [in_place_on_a_copy, numpy_like]
-
-
-@pytest.mark.parametrize("step", RIGHT)
-def test_the_right_step_in_other_words_is_correct(step):
-    verdict = check_step(step)
-    assert (verdict.outcome, verdict.mistake, verdict.wrong) == ("correct", None, ()), verdict
-    with torch.no_grad():
-        assert check_step(step) == verdict
+# ---------------------------------------------------------------- right
 
 
 def test_a_plain_sum_is_correct_and_its_rounding_is_mentioned():
@@ -95,16 +22,6 @@ def test_a_plain_sum_is_correct_and_its_rounding_is_mentioned():
 
 
 # ---------------------------------------------------------------- wrong, by name
-
-
-@pytest.mark.parametrize("mistake", OF_THE_STEP, ids=lambda mistake: mistake.name)
-def test_every_mistake_is_recognised(mistake):
-    verdict = check_step(mistake.run)
-    assert verdict.mistake == mistake.name, verdict
-    assert verdict.outcome in (
-        ("correct",) if mistake.name == "sum in 16 bits" else ("wrong", "error")
-    )
-    assert mistake.cause in verdict.message and mistake.remedy in verdict.message
 
 
 def changed(before="", after="", body=None):
@@ -135,7 +52,11 @@ def changed(before="", after="", body=None):
         (", {'num_tokens'", "#", "Return a tuple of two, (scaled_loss, metadata); got Tensor."),
         ("'masked_sum':", "'sum':", "The metadata lacks 'masked_sum'."),
         ("total.detach()", "total", "still hangs on the graph"),
+        ("total.detach()", "str(total)", "masked_sum must be a number or a tensor, got str."),
+        ("total.detach()", "None", "masked_sum must be a number or a tensor, got NoneType."),
         ("/ G / G", "/ 17", "No known mistake gives these numbers."),
+        ("int(mask.sum())", "int((kept < 0).sum())", "the log-prob of a response token is 0."),
+        ("lp, 0)", "lp, 0)[:, 1:]", "No known mistake gives these numbers."),
         (
             "kept = torch.where(mask.bool(), lp, 0)",
             "kept = torch.where(mask, lp, 0)",
@@ -147,6 +68,23 @@ def test_what_is_wrong_is_said(before, after, sentence):
     verdict = check_step(changed(before, after))
     assert verdict.outcome in ("wrong", "error")
     assert sentence in verdict.message, verdict
+
+
+def test_what_is_wrong_under_a_condition_alone_is_named():
+    step = changed("torch.where(mask.bool(), lp, 0)", "lp[mask]")
+    assert check_step(step).mistake == "integer mask as index"
+
+
+def test_a_forgotten_backward_is_named_even_if_the_loss_is_detached():
+    message = check_step(changed("loss.backward()", "")).message
+    assert "Or backward not called: The loss is returned and nothing calls backward()" in message
+
+
+def test_a_mean_that_is_reported_as_the_sum_is_named_by_its_gradient():
+    total = "kept.sum(dtype=torch.promote_types(lp.dtype, torch.float32))"
+    verdict = check_step(changed(total, "lp.double()[mask.bool()].mean()"))
+    assert (verdict.outcome, verdict.mistake) == ("wrong", "token mean ÷G²")
+    assert "masked_sum" in verdict.wrong
 
 
 def test_two_mistakes_at_once_are_not_called_right():
@@ -222,22 +160,22 @@ def test_what_is_printed_is_mentioned_and_not_shown(capsys):
 
 
 def test_the_batches_have_what_a_function_may_stumble_over():
-    conditions = " ".join(trial.condition for trial in trials())
+    conditions = " ".join(trial.condition for trial in STEP.trials)
     for text in ("NaN", "numbers 0 and 1", "not a leaf", ".grad has a value"):
         assert text in conditions
-    ordinary = [trial.inputs for trial in trials() if not trial.condition]
+    ordinary = [trial.arguments for trial in STEP.trials if not trial.condition]
     assert any(
-        each.policy_log_probs.dtype == torch.float64
-        and len(each.policy_log_probs) != each.gradient_accumulation_steps
-        and each.normalize_constant != 1
-        and not each.response_mask.any(1).all()
-        for each in ordinary
+        log_probs.dtype == torch.float64
+        and len(log_probs) != G
+        and c != 1
+        and not mask.any(1).all()
+        for log_probs, mask, G, c in ordinary
     )
 
 
 # ---------------------------------------------------------------- files
 
-STEP = """\
+FILE = """\
 import torch
 def my_step(lp, mask, G, c):
     total = lp[mask.bool()].sum() / c
@@ -246,8 +184,8 @@ def my_step(lp, mask, G, c):
     return loss.detach(), {"num_tokens": int(mask.sum()), "masked_sum": total.detach()}
 """
 FILES = {  # the text of a file, its outcome, and a part of the message
-    "right": (STEP, "correct", "Right: num_tokens, masked_sum"),
-    "once": (STEP.replace("/ G / G", "/ G"), "wrong", "Right: num_tokens"),
+    "right": (FILE, "correct", "Right: num_tokens, masked_sum"),
+    "once": (FILE.replace("/ G / G", "/ G"), "wrong", "Right: num_tokens"),
     "loop": ("def my_step(*all):\n    while True: pass", "error", "loop.py, line 2: while True"),
     "stubborn": (
         "while True:\n  try:\n    while True: pass\n  except BaseException: pass",
@@ -256,10 +194,10 @@ FILES = {  # the text of a file, its outcome, and a part of the message
     ),
     "exits": ("import sys\nsys.exit(0)", "error", "exits.py, line 2: sys.exit(0)"),
     "ends": ("import os\nos._exit(0)", "error", "ended its process with exit status 0"),
-    "floods": (STEP + "import os\nprint('x' * 10**8)\nos.write(1, b'y' * 10**6)", "correct", ""),
+    "floods": (FILE + "import os\nprint('x' * 10**8)\nos.write(1, b'y' * 10**6)", "correct", ""),
     "greedy": ("x = bytearray(20 * 10**9)", "error", "MemoryError"),
     "large": ("import torch\nx = torch.zeros(5 * 10**9)", "error", "large.py, line 2: x = torch"),
-    "forks": ("import os\nos.fork()\n" + STEP, "correct", "Right: num_tokens, masked_sum"),
+    "forks": ("import os\nos.fork()\n" + FILE, "correct", "Right: num_tokens, masked_sum"),
     "syntax": ("x = 1\ndef my_step(:", "error", "syntax.py, line 2: def my_step(:"),
     "without": ("def f(): ...\ndef g(): ...", "error", "no function my_step or sft_microbatch"),
     "stub": ("def anything(a, b, c, d): ...", "not attempted", "nothing yet"),
@@ -286,25 +224,90 @@ def test_a_folder_of_hostile_files_is_judged_and_a_table_is_printed(tmp_path, ca
     }
     for name, (_, _, part) in FILES.items():
         assert part in answers[name]["message"], name
-    assert answers["once"]["mistake"] == "÷G"
+    assert answers["once"]["mistake"] == "÷G" and answers["once"]["function"] == "my_step"
     assert not list(tmp_path.glob("__pycache__"))
 
 
 def test_a_file_is_judged_by_the_name_of_its_function(tmp_path, capsys):
     file = tmp_path / "my_step.py"
-    file.write_text(STEP.replace("my_step", "other"))
+    file.write_text(FILE.replace("my_step", "other"))
     assert main(["check", f"{file}:other"]) == 0
     assert "✓ correct" in capsys.readouterr().out
     assert main(["check", f"{file}:another", str(file)]) == 1
     table = capsys.readouterr().out
-    assert "2 files: 1 error, 1 correct." in table and "my_step.py   error" in table
+    assert "1 file: 1 error, 1 correct." in table and "my_step.py              error" in table
+
+
+LOG_PROBS = """\
+def my_log_probs(model, input_ids, labels):
+    probs = model(input_ids).softmax(-1)
+    return probs.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (labels >= 0)
+"""
+
+
+def judged(capsys, *words):
+    main(["check", "--json", *map(str, words)])
+    return [
+        (each["file"].rpartition("/")[2], each["function"], each["outcome"], each["mistake"])
+        for each in json.loads(capsys.readouterr().out)
+    ]
+
+
+def test_the_name_of_a_function_or_an_option_chooses_the_subject(tmp_path, capsys):
+    both, other, applied = (tmp_path / name for name in ("both.py", "other.py", "applied.py"))
+    both.write_text(FILE + LOG_PROBS + "def train(): ...")  # a name that other functions have too
+    other.write_text(LOG_PROBS.replace("my_log_probs", "lookup"))
+    general = FILE.replace("my_step(lp", "general(more, lp")
+    applied.write_text(f"from functools import partial\n{general}my_step = partial(general, 0)")
+    wrong = ("my_log_probs", "wrong", "probabilities")
+    assert judged(capsys, both, f"{both}:my_log_probs", applied) == [
+        ("both.py", "my_step", "correct", None),
+        ("both.py", *wrong),
+        ("both.py", *wrong),
+        ("applied.py", "my_step", "correct", None),
+    ]
+    assert judged(capsys, "--subject", "log-probs", both, other) == [
+        ("both.py", *wrong),
+        ("other.py", "lookup", "wrong", "probabilities"),
+    ]
+
+
+CELLS = {
+    "import": "%matplotlib inline\nimport torch\nimport sftviz",
+    "masked_sum": "def masked_sum(log_probs, mask):\n    return log_probs[mask.bool()].sum()",
+    "shown": "sftviz.check_step(masked_sum)\nexit()",
+    "magic": "%%bash\nls",
+    "shift": "def shift(tokens, in_response):\n    while True: pass",
+    "fails": "1 / 0",
+    "prose": "def response_mask(prompt_lengths, lengths, T):\n    return T T",
+    "negate": "def negate_and_divide(total, G, c):\n    raise NotImplementedError",
+}
+
+
+def test_each_exercise_in_a_notebook_is_judged_whatever_the_others_do(tmp_path, capsys):
+    folder = tmp_path / "ann"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    cells = [{"cell_type": "code", "source": text.splitlines(True)} for text in CELLS.values()]
+    cells.insert(1, {"cell_type": "markdown", "source": ["def no_code"]})
+    for name in ("sheet.ipynb", ".ipynb_checkpoints/sheet.ipynb"):
+        (folder / name).write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}))
+    assert judged(capsys, tmp_path, "--timeout", "6") == [
+        ("sheet.ipynb", "masked_sum", "correct", None),
+        ("sheet.ipynb", "shift", "error", None),
+        ("sheet.ipynb", "negate_and_divide", "not attempted", None),
+        ("sheet.ipynb", "cell 8", "error", None),
+    ]
+    assert main(["check", str(folder / "sheet.ipynb"), "--timeout", "6"]) == 1
+    text = capsys.readouterr().out
+    assert "cell 6, line 2: while True: pass" in text and "was not finished after 2 s" in text
+    assert "cell 8, line 2: return T T" in text and "\nmasked_sum\n╭" in text
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (["{}/none.py"], "{}/none.py: No such file or directory."),
-        (["{}"], "{} contains no .py file: give the folder that has them."),
+        (["{}"], "{} contains no .py or .ipynb: give the folder that has them."),
         (["{}", "--timeout", "0"], "argument --timeout: give seconds above 0, got 0."),
     ],
 )

@@ -249,6 +249,7 @@ def test_wrong_accumulations_against_sums_of_separate_microbatches():
         "mean of means": [sum(means[:3]) / 3, sum(means[3:]) / 3],
         "÷G twice": [sum(means[:3]) / 9, sum(means[3:]) / 9],
         "÷G forgotten": [sum(means[:3]), sum(means[3:])],
+        "window mean ÷G": [first / 3, last / 3],
         "G times too large": [3 * first, 3 * last],
         "mean over tokens forgotten": [a + b + c, d + e],
     }

@@ -70,12 +70,22 @@ def defines_no_helper(notebook: NotebookNode) -> Iterator[str]:
     for cell in code_cells(notebook):
         for node in ast.walk(ast.parse(plain_python(cell.source))):
             match node:
+                case ast.FunctionDef() if is_stub(node):
+                    pass
                 case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                     yield f"`def {name}` belongs in the package"
                 case ast.ClassDef(name=name):
                     yield f"`class {name}` belongs in the package"
                 case ast.Assign(value=ast.Lambda()) | ast.AnnAssign(value=ast.Lambda()):
                     yield f"`{ast.unparse(node)}` belongs in the package"
+
+
+def is_stub(node: ast.FunctionDef) -> bool:
+    """Whether nothing is defined yet: an exercise is a function that the learner writes."""
+    match node.body:
+        case [ast.Expr(ast.Constant(str())), ast.Raise(ast.Name("NotImplementedError"), None)]:
+            return not node.decorator_list
+    return False
 
 
 def says_in_tags_what_is_for_the_tests(notebook: NotebookNode) -> Iterator[str]:
@@ -180,6 +190,8 @@ GUARDS = {
         book(cell("def plot(): pass")),
         book(cell("if True:\n    async def plot(): pass")),
         book(cell("class Plot: pass")),
+        book(cell("def step(x):\n    'Add.'\n    return x + 1")),
+        book(cell("def step(x):\n    'Add.'\n    print(x)\n    raise NotImplementedError")),
         book(cell("%matplotlib inline\nplot = lambda: None")),
     ],
     says_in_tags_what_is_for_the_tests: [
@@ -227,6 +239,7 @@ def test_all_guards_let_a_good_notebook_pass():
         NotebookNode(html(f'<img src="data:image/svg+xml;base64,{picture}">'), execution_count=2),
         cell("", count=None),
         cell(count=3, metadata={"tags": ["remove-input"], "jupyter": {"source_hidden": True}}),
+        cell("def step(x):\n    'Add.'\n    raise NotImplementedError", count=4),
     )
     assert [complaint for guard in GUARDS for complaint in guard(good)] == []
 
@@ -235,6 +248,13 @@ def test_all_guards_let_a_good_notebook_pass():
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_notebook(path, guard):
     assert list(guard(v4.reads(path.read_text("utf-8")))) == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_only_exercises_have_something_to_write(path):
+    notebook = v4.reads(path.read_text("utf-8"))
+    has_stub = any("NotImplementedError" in each.source for each in code_cells(notebook))
+    assert has_stub == (path.parent.name == "exercises")
 
 
 def test_the_loop_of_the_accumulation_notebook_prints_the_numbers_of_its_picture():

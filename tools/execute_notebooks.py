@@ -46,7 +46,7 @@ if __name__ == "__main__":
     parser.add_argument("--check", action="store_true", help="write nothing; fail if one is stale")
     args = parser.parse_args()
     stale = False
-    for path in args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb")):
+    for path in args.notebooks or sorted(NOTEBOOKS.rglob("*.ipynb")):
         print(path, flush=True)  # first: should a cell fail, its traceback does not say where
         stored = path.read_text("utf-8")
         fresh = execute(stored, path.parent)

@@ -1,7 +1,11 @@
-"""What a learner writes is run, compared with the right step, and answered.
+"""What a learner writes is run, compared with the right function, and answered.
 
-Read it in this order: `trials.py` is what a function is run on, and what is seen of a run;
-`judge.py` compares the runs and says what is wrong; `verdict.py` is that answer and its picture;
-`process.py` does the same with a file that nobody has read yet; `command.py` is for a terminal. May
-import: `sftviz`, `mistakes`, `drawing`, `views`, `torch`. May be imported by: no other room.
+Read it in this order: `subject.py` is what is judged, as a value, and shows how to add one;
+`runs.py` calls a function and looks at what it did; `pair.py` puts the right run beside it;
+`check.py` finds the mistake, `explain.py` and `errors.py` put it into words; `verdict.py` is that
+answer and its picture. `step.py`, `log_probs.py` and `accumulation.py` are subjects. `process.py`
+judges a file that nobody has read yet, within the limits of `limits.py`; `command.py` is for a
+terminal. `order.py` is a problem whose lines are to be put in order; `loop_order.py` and
+`orders.py` are such problems. May import: `sftviz`, `mistakes`, `drawing`, `views`, `experiments`,
+`torch`. May be imported by: `explorers`.
 """

@@ -5,27 +5,27 @@ cost a hundred forks. What comes back is JSON, and is never unpickled. The limit
 accidents: they do not keep a file from doing what the user may do.
 """
 
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from types import FrameType, ModuleType
 
-from sftviz.exercises.trials import Output, Step
+from sftviz.exercises.errors import describe_error, describe_timeout
+from sftviz.exercises.limits import SECONDS, TimeLimit, time_limit
+from sftviz.exercises.runs import Output
+from sftviz.exercises.source import is_defined_in, load
+from sftviz.exercises.subjects import JUDGES, names
 from sftviz.exercises.verdict import Verdict
 
-SECONDS = 10.0  # that a file may take, by default
-NAMES = ("my_step", "sft_microbatch_train_step")  # of the function, if none is given
 _MEMORY = 2 << 30  # bytes that it may allocate
 _ANSWER = 1 << 20  # bytes
 _FILE = 64 << 20  # bytes that it may write to a file
@@ -33,12 +33,17 @@ _GRACE = 1.0  # seconds until a file that does not stop by itself is killed
 _START = 60.0  # seconds that importing torch may take on a busy machine
 
 
+Judged = list[tuple[str, Verdict]]  # the names of functions, and what is said to each
+
+
 @dataclass(frozen=True)
 class Task:
-    """A function in a file; without a name, the one that looks like a step."""
+    """A file; without the name of a function, all in it that have the name of a subject."""
 
     path: Path
     function: str | None = None
+    subject: str | None = None  # a key of JUDGES
+    label: str = ""  # what a table calls it
 
 
 @dataclass
@@ -52,14 +57,14 @@ class _Job:
     is_running: bool = False
 
 
-def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tuple[int, Verdict]]:
+def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tuple[int, Judged]]:
     """Judge each file in a process of its own, as many at a time as there are processors.
 
-    Whatever a file does, it has a verdict. In a script, call this below
+    Whatever a file does, it has a verdict, or one for each function. In a script, call this below
     `if __name__ == "__main__":`, as all of `multiprocessing`.
 
     Yields:
-        The index of a task and its verdict, in the order in which they end.
+        The index of a task and its verdicts, in the order in which they end.
     """
     waiting = list(enumerate(tasks))[::-1]
     jobs: list[_Job] = []
@@ -89,27 +94,27 @@ def _start(at: int, task: Task, folder: Path, timeout: float) -> _Job:
     can_fork = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
     if can_fork:
-        context.set_forkserver_preload([__name__, "sftviz.exercises.judge"])
+        context.set_forkserver_preload([__name__])
     begins, sender = context.Pipe(duplex=False)
     answer = folder / f"{at}.json"
-    arguments = (str(task.path), task.function, timeout, sender, str(answer))
-    process = context.Process(target=_work, args=arguments, daemon=True)
+    process = context.Process(target=_work, args=(task, timeout, sender, str(answer)), daemon=True)
     process.start()
     sender.close()
     return _Job(at, task, process, begins, answer, monotonic() + _START)
 
 
-def _finish(job: _Job, timeout: float) -> Verdict:
-    """The verdict of a process that has ended, or that has to be ended."""
+def _finish(job: _Job, timeout: float) -> Judged:
+    """The verdicts of a process that has ended, or that has to be ended."""
     code = job.process.exitcode
     _kill(job)
     name = job.task.path.name
     try:
         with job.answer.open("rb") as file:
-            return Verdict.from_dict(json.loads(file.read(_ANSWER)))
+            found = json.loads(file.read(_ANSWER))
+            return [(str(name), Verdict.from_dict(fields)) for name, fields in found]
     except FileNotFoundError:
         if code is None:
-            return _error(_too_long(name, timeout))
+            return _error(describe_timeout(TimeLimit(timeout), name))
     except (ValueError, TypeError, KeyError):  # the file has written there, or memory was short
         pass
     how = f"by signal {-code}" if code and code < 0 else f"with exit status {code}"
@@ -122,55 +127,61 @@ def _finish(job: _Job, timeout: float) -> Verdict:
 def _kill(job: _Job) -> None:
     """End a process, and those that it has started."""
     if hasattr(os, "killpg") and job.is_running and job.process.pid:  # it leads a group of its own
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(job.process.pid, signal.SIGKILL)
     job.process.kill()
     job.process.join()
     job.begins.close()
 
 
-def _too_long(name: str, timeout: float) -> str:
-    return f"{name} was not finished after {timeout:g} s. Is there a loop that never ends?"
-
-
-def _error(message: str) -> Verdict:
-    return Verdict("error", None, message)
+def _error(message: str, function: str = "") -> Judged:
+    return [(function, Verdict("error", None, message))]
 
 
 # ------------------------------------------------- what happens in the process of the file
 
 
-class _TimeLimit(BaseException):
-    """Raised in the learner's code, so that the line is known; not an Exception, which a loop may
-    catch."""
-
-
-def _work(path: str, function: str | None, timeout: float, begins: Connection, answer: str) -> None:
-    from sftviz.exercises.judge import check_step, describe_error
-
+def _work(task: Task, timeout: float, begins: Connection, answer: str) -> None:
     owner = os.getpid()
-    _limit(timeout)
+    _limit_process()
     begins.send_bytes(b"")
     begins.close()
     if hasattr(os, "fork"):  # the pipes of multiprocessing: a file that writes there ends all
         os.closerange(3, 4096)
-    file = Path(path)
     output = Output()
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            step = _find(_load(file), file, function)
-        verdict = step if isinstance(step, Verdict) else check_step(step)
-    except _TimeLimit as error:
-        lines = describe_error(error, file.name).splitlines()[1:]
-        verdict = _error("\n".join((_too_long(file.name, timeout), *lines)))
+        with time_limit(timeout), redirect_stdout(output), redirect_stderr(output):
+            judged = _judge(task, timeout)
+    except TimeLimit as error:
+        judged = _error(describe_timeout(error, task.path.name))
     except BaseException as error:
-        verdict = _error(describe_error(error, file.name))
+        judged = _error(describe_error(error, task.path.name))
     if os.getpid() == owner:  # not a process that the file has forked
-        Path(answer).write_text(json.dumps(verdict.as_dict()), encoding="utf-8")
+        answers = [(name, verdict.as_dict()) for name, verdict in judged]
+        Path(answer).write_text(json.dumps(answers), encoding="utf-8")
     os._exit(0)  # without what the file has asked for at exit, and without its threads
 
 
-def _limit(timeout: float) -> None:
+def _judge(task: Task, timeout: float) -> Judged:
+    module, errors = load(task.path)
+    own = [name for name, value in vars(module).items() if is_defined_in(module, value)]
+    known = names(task.subject, with_exercises=task.path.suffix == ".ipynb")
+    found = [task.function] if task.function else [name for name in own if name in known]
+    found = found or own[: len(own) == 1]
+    judged: Judged = []
+    for name in found:
+        judge = known.get(name) or JUDGES.get(task.subject or name, JUDGES["step"])
+        if callable(function := getattr(module, name, None)):
+            with time_limit(timeout / len(found)):  # an endless loop leaves time for the others
+                judged.append((name, judge(function)))
+    for cell, error in errors.items():
+        judged += _error(describe_error(error, cell), cell)
+    wanted = task.function or " or ".join(list(known)[:2])
+    has = f"It has {', '.join(own)}." if own else "It has no function."
+    return judged or _error(f"{task.path.name} has no function {wanted}. {has}")
+
+
+def _limit_process() -> None:
     """Set the limits that the platform has, and send what is printed past Python to nowhere."""
     import torch
 
@@ -181,7 +192,7 @@ def _limit(timeout: float) -> None:
         os.dup2(nowhere, descriptor)
     if hasattr(os, "setsid"):
         os.setsid()
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    with suppress(ImportError, OSError, ValueError):
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -191,40 +202,3 @@ def _limit(timeout: float) -> None:
             (resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY),
         ):
             resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, _stop)
-        signal.setitimer(signal.ITIMER_REAL, timeout)
-
-
-def _stop(signal_number: int, frame: FrameType | None) -> None:
-    raise _TimeLimit
-
-
-def _load(file: Path) -> ModuleType:
-    sys.path.insert(0, str(file.parent))  # as if the file were run
-    loader = SourceFileLoader("my_file", str(file))
-    module = ModuleType(loader.name)
-    module.__file__ = str(file)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
-
-
-def _find(module: ModuleType, file: Path, name: str | None) -> Step | Verdict:
-    """The function to judge, or why there is none."""
-    own = {
-        key: value
-        for key, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", None) == module.__name__
-    }
-    if name is not None:
-        found = getattr(module, name, None)
-        if callable(found):
-            return found
-    else:
-        for candidate in (*NAMES, *(own if len(own) == 1 else ())):
-            if candidate in own:
-                return own[candidate]
-    wanted = name or " or ".join(NAMES)
-    has = f"It has {', '.join(own)}." if own else "It has no function."
-    return _error(f"{file.name} has no function {wanted}. {has}")

@@ -89,7 +89,7 @@ class Verdict:
 def _beside(numbers: tuple[Number, ...]) -> Node:
     """The learner's numbers beside the right ones; an arrow where they part first."""
     parted = next((at for at, number in enumerate(numbers) if not number.same), None)
-    tones = [TONES[number.name.partition("[")[0]] for number in numbers]
+    tones = [TONES.get(number.name.partition("[")[0], "ink") for number in numbers]
     yours, right = (
         same_width(
             Cell(text, max(CELL, len(text) + 2), tone)

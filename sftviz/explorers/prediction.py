@@ -16,7 +16,7 @@ from sftviz.live.widget import LiveDrawing
 from sftviz.predictions.course import QUESTIONS
 from sftviz.predictions.picture import WIDTH, Draft, draw_answer, draw_question, draw_reveal
 from sftviz.predictions.question import Ask, Question
-from sftviz.predictions.record import RECORD, Commitment
+from sftviz.predictions.record import RECORD, Commitment, Record
 from sftviz.predictions.reply import check_answer, reply
 from sftviz.validate import brief, listed
 
@@ -29,6 +29,7 @@ class Prediction(LiveWidget):
 
     Args:
         question: a `Question`, or the name of one of the course.
+        record: where the commitment is added to; None: the record that `Beliefs` shows.
 
     Raises:
         TypeError, ValueError: it is neither.
@@ -43,9 +44,10 @@ class Prediction(LiveWidget):
         '1.4 is not scaled_loss.'
     """
 
-    def __init__(self, question: Question | str) -> None:
+    def __init__(self, question: Question | str, record: Record | None = None) -> None:
         super().__init__(LiveDrawing(actions=_ACTIONS))
         self.question = _find(question)
+        self._record = RECORD if record is None else record
         self.commitment: Commitment | None = None
         self._draft = Draft((None,) * len(self.question.asks), hints=True)
         self._edits_id = 0.0
@@ -126,7 +128,7 @@ class Prediction(LiveWidget):
         _, buttons = self.children
         self.children = (self.live,)
         close_all(buttons)
-        RECORD.add(self.commitment)
+        self._record.add(self.commitment)
 
     def _show(self) -> None:
         width = self.fit(WIDTH)

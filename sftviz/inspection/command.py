@@ -1,6 +1,5 @@
 """`sftviz inspect`: a batch in a file, judged in a terminal."""
 
-import argparse
 import json
 
 from sftviz.files import read_file
@@ -26,12 +25,7 @@ examples:
 
 def inspect(prog: str, words: list[str]) -> tuple[str, str, int]:
     """Inspect the batch in a file: what is to be printed, a remark, and the exit status."""
-    parser = Parser(
-        prog=prog,
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog=prog, description=_DESCRIPTION, epilog=_EXAMPLES)
     parser.add_argument("file", type=file_path, metavar="FILE", help="a .pt, .npz or .json")
     parser.add_argument(
         "--tokenizer", type=file_path, metavar="DIR", help="a folder with a tokenizer.json"

@@ -16,7 +16,10 @@ from sftviz.mistakes.telling import TELLING, TELLING_TOKENS, TELLING_WINDOWS, ti
 MISTAKES = (*STEP_MISTAKES, *ACCUMULATION, *LOG_PROBS)
 
 __all__ = [
+    "ACCUMULATION",
+    "LOG_PROBS",
     "MISTAKES",
+    "STEP_MISTAKES",
     "TELLING",
     "TELLING_TOKENS",
     "TELLING_WINDOWS",

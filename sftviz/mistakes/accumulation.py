@@ -134,6 +134,12 @@ ACCUMULATION = (
         _Loop(Scaling("÷G forgotten", "", lambda n: n.num_tokens, per="token")),
     ),
     _wrong(
+        "window mean ÷G",
+        "The sum is divided by the window's tokens, and then by G besides.",
+        "Divide by the window's tokens alone: they contain the G microbatches already.",
+        _Loop(Scaling("÷G besides", "", lambda n: n.window_tokens * n.G, per="token")),
+    ),
+    _wrong(
         "G times too large",
         "The sum is divided by the window's tokens, and then multiplied by G.",
         "Divide by the window's tokens alone: they contain the G microbatches already.",

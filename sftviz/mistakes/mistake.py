@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +10,6 @@ from torch import Tensor
 from sftviz.accumulation import divide
 from sftviz.rules import STEP, Counts, Divisor
 
-About = Literal["step", "accumulation", "log-probs"]
 StepResult = tuple[Tensor, dict[str, Any]]  # the loss and the metadata
 
 
@@ -23,6 +22,7 @@ class Mistake:
     - "step": `sft_microbatch_train_step`. Real autograd leaves the gradient at the log-probs.
     - "accumulation": `accumulate_windows(model, microbatches, gradient_accumulation_steps)`.
     - "log-probs": `get_response_log_probs(model, input_ids, labels)`.
+    - any other: the function of this name.
 
     Example:
         >>> from sftviz.mistakes import MISTAKES
@@ -35,7 +35,7 @@ class Mistake:
     name: str
     cause: str  # one sentence
     remedy: str  # one sentence
-    about: About
+    about: str
     run: Callable[..., Any]
     seen: str = ""  # who has made it, if that is known
 

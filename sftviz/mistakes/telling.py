@@ -1,7 +1,7 @@
 """Small batches on which no two mistakes do the same: what a function is judged on."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sftviz.inputs import StepInputs
 from sftviz.label_log_probs import IGNORE_INDEX
@@ -26,10 +26,19 @@ TELLING = (
 )
 
 
+class _TinyModel(nn.Embedding):
+    """Both `model(input_ids)` and `model(input_ids=input_ids).logits` are its logits."""
+
+    def forward(self, input_ids: Tensor, **ignored: object) -> Tensor:
+        logits = super().forward(input_ids)
+        logits.logits = logits
+        return logits
+
+
 def tiny_model() -> nn.Embedding:
     """A model that predicts from the last token alone: 7 tokens, float64, always the same."""
     weights = (torch.arange(49, dtype=torch.float64) * 2.3).sin().reshape(7, 7)
-    return nn.Embedding.from_pretrained(weights, freeze=False)
+    return _TinyModel.from_pretrained(weights, freeze=False)
 
 
 def _batch(rows: int, mask: list[int], start: int) -> TokenBatch:

@@ -1,0 +1,136 @@
+"""Make the notebooks of notebooks/exercises/ from the exercises of the package, and execute them.
+
+With --solved FOLDER, the same notebooks with the solutions are written there.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+
+from execute_notebooks import NOTEBOOKS, execute, tidy
+from nbformat import NotebookNode, v4
+
+from sftviz.exercises.course import EXERCISES
+
+FOLDER = NOTEBOOKS / "exercises"
+_NUMBERS = {name: number for number, name in enumerate(EXERCISES, start=1)}
+
+_WIDTH = 104  # characters of a line of text
+_HOW = (
+    "Fill in each function and run its cell, then the cell below it. The answer says what is "
+    "right; if something is wrong, it names the mistake and shows your number beside the right "
+    "one, where they first part. A function may be written in any way that computes the right "
+    "thing. Each hint says more than the one before."
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One notebook."""
+
+    file: str  # without .ipynb
+    title: str
+    text: str  # after the title
+    names: tuple[str, ...]  # of its exercises
+    imports: str
+    end: str  # where to go next
+
+
+_CHECK = "from sftviz.exercises.course import check_exercise"
+_TORCH = f"import torch\n\n{_CHECK}"
+_LOOPS = f"""\
+import torch
+
+from sftviz import get_response_log_probs, sft_microbatch_train_step
+{_CHECK}"""
+
+SHEETS = (
+    Sheet(
+        "01_masks_and_log_probs",
+        "Exercises: masks and log-probs",
+        "What the step is given, and the first thing that it does. They belong to "
+        "[the notebook about masks and log-probs](../02_masks_and_log_probs.ipynb).",
+        ("masked_sum", "response_mask", "shift", "label_log_probs"),
+        _TORCH,
+        "**Next:** [the step](02_the_step.ipynb).",
+    ),
+    Sheet(
+        "02_the_step",
+        "Exercises: the step",
+        "From the sum to the loss, and the gradient that it leaves. They belong to "
+        "[the notebook about the step](../01_the_step.ipynb).",
+        ("negate_and_divide", "my_step", "gradient_by_hand"),
+        _TORCH,
+        "**Next:** [windows, training, ranks](03_windows_and_ranks.ipynb).",
+    ),
+    Sheet(
+        "03_windows_and_ranks",
+        "Exercises: windows, training, ranks",
+        "Gradients that add up to that of the full batch, the loop around it, and two ranks. They "
+        "belong to the notebooks about [the divisor](../03_scaling.ipynb), "
+        "[accumulation](../04_accumulation.ipynb), [training](../05_training.ipynb) and "
+        "[several devices](../06_several_devices.ipynb).",
+        ("accumulate_gradient", "window_losses", "train", "ranks_gradient"),
+        _LOOPS,
+        "**Next:** [the test](04_the_test.ipynb).",
+    ),
+    Sheet(
+        "04_the_test",
+        "Exercise: the test",
+        "You have seen the mistakes that people make. Now catch them all.",
+        ("my_test",),
+        _TORCH,
+        "These were all exercises. **Back to** [the beginning of the course]"
+        "(../00_start_here.ipynb).",
+    ),
+)
+
+
+def notebook(sheet: Sheet, *, solved: bool = False) -> NotebookNode:
+    """A notebook that has not been run. The ids of its cells are made of the functions' names."""
+    start = f"# {sheet.title}\n\n{_wrapped(sheet.text)}\n\n{_wrapped(_HOW)}"
+    cells = [
+        v4.new_markdown_cell(start, id="start"),
+        v4.new_code_cell(sheet.imports, id="imports"),
+    ]
+    for name in sheet.names:
+        exercise = EXERCISES[name]
+        heading = f"## {_NUMBERS[name]:02d} · {exercise.title}"
+        hints = "\n".join(
+            _wrapped(
+                f"<details><summary>Hint {at} of {len(exercise.hints)}</summary>{hint}</details>"
+            )
+            for at, hint in enumerate(exercise.hints, start=1)
+        )
+        cells += [
+            v4.new_markdown_cell(
+                f"{heading}\n\n{_wrapped(exercise.goal)}\n\n*About {exercise.minutes} minutes.*",
+                id=f"{name}-goal",
+            ),
+            v4.new_code_cell(exercise.solved if solved else exercise.stub, id=name),
+            v4.new_code_cell(f"check_exercise({name})", id=f"{name}-check"),
+            v4.new_markdown_cell(hints, id=f"{name}-hints"),
+        ]
+    cells.append(v4.new_markdown_cell(sheet.end, id="end"))
+    return tidy(v4.new_notebook(cells=cells))
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--solved", type=Path, metavar="FOLDER", help="write solved notebooks")
+    folder = parser.parse_args().solved
+    is_solved, folder = folder is not None, folder or FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for sheet in SHEETS:
+        path = folder / f"{sheet.file}.ipynb"
+        print(path, flush=True)
+        path.write_text(execute(v4.writes(notebook(sheet, solved=is_solved)), folder), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
