@@ -1,5 +1,6 @@
 """The exercises: solutions are right, wrong versions are called by their names, notebooks agree."""
 
+import json
 import math
 import re
 from inspect import signature
@@ -10,6 +11,7 @@ from make_exercises import FOLDER, SHEETS, notebook
 from nbformat import v4
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
+from sftviz.__main__ import main
 from sftviz.exercises.check_test import REQUIRED, check_test
 from sftviz.exercises.course import EXERCISES, check_exercise
 from sftviz.experiments.bigram import BigramModel, make_window
@@ -352,3 +354,16 @@ def test_what_a_loop_leaves_in_a_model_is_compared():
 
     verdict = check_exercise(train)
     assert (verdict.outcome, verdict.right, verdict.wrong) == ("wrong", ("losses",), ("weight",))
+
+
+def test_the_command_judges_the_file_of_an_exercise(tmp_path, capsys):
+    texts = {
+        "masked_sum": EXERCISES["masked_sum"].solved,
+        "shift": "def shift(tokens, in_response):\n    return tokens, tokens, in_response",
+        "train": EXERCISES["train"].stub,
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(f"import torch\n\n{text}\n", "utf-8")
+    assert main(["check", *(str(tmp_path / f"{name}.py") for name in texts), "--json"]) == 1
+    judged = json.loads(capsys.readouterr().out)
+    assert [each["outcome"] for each in judged] == ["correct", "wrong", "not attempted"]

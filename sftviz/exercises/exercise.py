@@ -60,7 +60,8 @@ def exercise(
     name, arguments = solution.__name__, tuple(inspect.signature(solution).parameters)
     mistakes = tuple(replace(mistake, about=name) for mistake in mistakes)
     subject = Subject(name, arguments, solution, mistakes, **judged)
-    return Exercise(title, minutes, goal, solution, mistakes, partial(check, subject), hints)
+    judge = partial(check, subject)
+    return Exercise(title, minutes, goal, solution, mistakes, judge, hints, subject)
 
 
 def nothing(result: object) -> Reading:
