@@ -112,9 +112,9 @@ def mismatch(function: Function, names: tuple[str, ...]) -> str:
     try:
         _bind(function, names, names)
     except TypeError:
-        own = [str(each) for each in inspect.signature(function).parameters.values()]
+        own = inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
         return (
-            f"The function has {count_of(len(own), 'parameter')} ({', '.join(own)}), and is called "
+            f"The function has {count_of(len(own.parameters), 'parameter')} {own}, and is called "
             f"with {count_of(len(names), 'argument')}: {', '.join(names)}."
         )
     return ""
