@@ -43,7 +43,9 @@ def check(prog: str, words: list[str]) -> tuple[str, str, int]:
     parser.add_argument(
         "files", type=file_path, nargs="+", metavar="FILE[:FUNCTION]", help="a .py, or a folder"
     )
-    parser.add_argument("--subject", choices=ALL, help="what it should compute: %(choices)s")
+    parser.add_argument(
+        "--subject", choices=ALL, metavar="SUBJECT", help="what it should compute: %(choices)s"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(
         "--timeout", type=seconds, default=SECONDS, metavar="S", help="seconds for each file"
