@@ -12,7 +12,7 @@ from sftviz.live.widget import LiveDrawing
 
 # The traits that the kernel writes or restores; `edits` are written by the page alone.
 SHARED = (
-    *("svg", "alt", "actions", "values", "limits"),
+    *("svg", "alt", "actions", "values", "limits", "names"),
     *("acknowledged", "generation", "selected", "columns", "error"),
 )
 
