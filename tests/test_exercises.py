@@ -18,6 +18,7 @@ from sftviz.exercises.orders import ORDERS
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.experiments.training import Trainer, prepare, visiting_order
 from sftviz.label_log_probs import IGNORE_INDEX
+from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import MISTAKES
 from sftviz.step import sft_microbatch_train_step, trace_step
 from sftviz.tokens import TokenBatch, build_token_batch
@@ -80,6 +81,104 @@ def test_a_mistake_that_the_package_knows_has_no_second_name():
     known = {mistake.name for mistake in MISTAKES}
     shared = {mistake.name for name, mistake in WRONG} & known
     assert {"mask ignored", "no shift", "÷G", "mean of means", "zero_grad forgotten"} <= shared
+
+
+# ---------------------------------------------------------------- right, in other words
+
+
+def masked_sum_by_loops(log_probs, mask):
+    total = 0 * log_probs[mask == 1].sum()
+    for row, bits in zip(log_probs, mask.tolist(), strict=True):
+        for value, counts in zip(row, bits, strict=True):
+            total = total + value if counts else total
+    return total
+
+
+def masked_sum_in_float32(log_probs, mask):
+    return log_probs.float().masked_fill(mask == 0, 0).sum()
+
+
+def response_mask_as_lists(prompt_lengths, lengths, T):
+    pairs = zip(prompt_lengths.tolist(), lengths.tolist(), strict=True)
+    return [[start <= at < end for at in range(T)] for start, end in pairs]
+
+
+def shift_as_a_dictionary(tokens, in_response):
+    labels, mask = tokens.roll(-1, 1)[:, :-1], in_response[:, 1:].int()
+    return {
+        "labels": labels,
+        "response_mask": mask,
+        "input_ids": tokens.narrow(1, 0, labels.shape[1]),
+    }
+
+
+def label_log_probs_by_cross_entropy(logits, labels):
+    return -cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
+
+
+def negate_and_divide_as_floats(total, G, c):
+    return total.item() / c, -total.item() / c / G, -total.item() / c / G**2
+
+
+def gradient_by_hand_with_autograd(logits, labels, mask, G, c):
+    log_probs = logits.requires_grad_().log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+    log_probs.retain_grad()
+    (-(log_probs * mask).sum() / c / G / G).backward()
+    return log_probs.grad, logits.grad
+
+
+def log_probs_of(model, batch):
+    return get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
+
+
+def accumulate_gradient_in_one_pass(model, microbatches):
+    for weight in model.parameters():
+        weight.grad = None
+    sums = [(log_probs_of(model, batch) * batch.response_mask).sum(1) for batch in microbatches]
+    (-torch.cat(sums).mean()).backward()
+
+
+def window_losses_as_a_list(masked_sums, num_tokens):
+    return [-each / sum(num_tokens.tolist()) for each in masked_sums]
+
+
+def train_in_one_loop(model, optimizer, microbatches, G):
+    losses, loss = [], 0
+    for number, batch in enumerate(microbatches, start=1):
+        log_probs = log_probs_of(model, batch)
+        loss = loss + sft_microbatch_train_step(log_probs, batch.response_mask, G)[0]
+        if number % G == 0 or number == len(microbatches):
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss)
+            loss = 0
+    return losses
+
+
+def ranks_gradient_as_a_sum(models, batches):
+    num_tokens = sum(batch.num_tokens for batch in batches)
+    for model, batch in zip(models, batches, strict=True):
+        (-log_probs_of(model, batch)[batch.response_mask].sum() / num_tokens).backward()
+    total = sum(model.weight.grad for model in models)
+    for model in models:
+        model.weight.grad = total
+
+
+OTHER_WORDS = [
+    (name, function)
+    for name in NAMES
+    for function in list(globals().values())
+    if getattr(function, "__module__", "") == __name__
+    and function.__name__.startswith((f"{name}_by", f"{name}_in", f"{name}_as", f"{name}_with"))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), OTHER_WORDS, ids=[function.__name__ for _, function in OTHER_WORDS]
+)
+def test_a_function_in_other_words_is_correct(name, function):
+    verdict = check_exercise(function, name)
+    assert (verdict.outcome, verdict.mistake) == ("correct", None), verdict
 
 
 # ---------------------------------------------------------------- solutions, by other means

@@ -44,6 +44,7 @@ def _loop(
     drop_short: bool = False,
     divide: Callable[[int, int], int] = lambda G, found: G,  # found: microbatches of this window
     loss: Callable[[list[float]], float] = sum,
+    backward: bool = False,  # on what the step returns
 ) -> Function:
     """The loop with some parts replaced."""
 
@@ -67,6 +68,8 @@ def _loop(
                 log_probs = get_response_log_probs(model, ids, labels)["log_probs"]
                 divisor = divide(G, len(window))
                 scaled_loss, _ = sft_microbatch_train_step(log_probs, batch.response_mask, divisor)
+                if backward:
+                    scaled_loss.backward()
                 scaled_losses.append(scaled_loss.item())
                 call(after)
             call(end)
@@ -74,6 +77,14 @@ def _loop(
         return losses
 
     return run
+
+
+def _each_loss(
+    model: nn.Module, optimizer: Optimizer, microbatches: Sequence[TokenBatch], G: int
+) -> list[float]:
+    losses: list[float] = []
+    _loop(loss=lambda found: losses.extend(found) or 0.0)(model, optimizer, microbatches, G)
+    return losses
 
 
 def _trial(microbatches: Sequence[TokenBatch], G: int) -> Trial:
@@ -137,6 +148,19 @@ EXERCISE = exercise(
             _loop(loss=lambda losses: losses[-1]),
             "The loss of a window is that of its last microbatch alone.",
             "Add up the scaled losses of its microbatches.",
+        ),
+        wrong(
+            "a loss for each microbatch",
+            _each_loss,
+            "There is a loss for each microbatch.",
+            "Add up the scaled losses of a window, and append the sum once for each window.",
+        ),
+        wrong(
+            "second backward",
+            _loop(backward=True),
+            "backward() is called on what the step returns. It has been called in the step, and "
+            "the loss that is returned is detached.",
+            "Leave backward() to the step.",
         ),
         wrong(
             "mean of the losses",
