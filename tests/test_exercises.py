@@ -337,10 +337,21 @@ def test_a_test_that_is_too_weak_is_told_who_survives_and_what_would_show_it():
         assert log_probs.grad.tolist() == [[0, -0.25], [-0.25, -0.25]]
 
     verdict = check_exercise(my_test)
+    said = verdict.message
     assert verdict.outcome == "wrong" and verdict.mistake is None
-    assert "mistakes survive: “÷B·G”" in verdict.message
-    assert "would fail: B = 3, S = 4, G = 5, c = 0.5, mask [[0, 0, 0, 0]" in verdict.message
-    assert "On this batch “multiplied with NaN” would fail" in verdict.message
+    assert f"of {len(REQUIRED)} mistakes survive: “÷B·G”" in said
+    found = re.search(
+        r"A test on this batch fails for \d+ of them: (.*), mask (.*)\. Look at", said
+    )
+    mask = torch.tensor(json.loads(found[2]))
+    G, c = (float(re.search(rf"{name} = ([\d.]+)", found[1])[1]) for name in "Gc")
+    (per_row,) = [mistake for mistake in MISTAKES if mistake.name == "÷B·G"]
+    right, wrong = (
+        step(torch.ones(mask.shape, requires_grad=True), mask, int(G), c)[0]
+        for step in (sft_microbatch_train_step, per_row.run)
+    )
+    assert not torch.isclose(right, wrong)
+    assert "A test on this batch fails for “multiplied with NaN”: B = 3, S = 6" in said
 
 
 def test_a_test_can_raise_what_it_wants_and_never_learns_which_step_it_has():
