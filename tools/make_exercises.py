@@ -90,7 +90,8 @@ SHEETS = (
     Sheet(
         "04_the_test",
         "Exercise: the test",
-        "You have seen the mistakes that people make. Now catch them all.",
+        "In [the notebook about the divisor](../03_scaling.ipynb), some batches could not show a "
+        "mistake. Now find a test that shows all of them.",
         ("my_test",),
         _TORCH,
         "These were all exercises. **Back to** [the beginning of the course]"

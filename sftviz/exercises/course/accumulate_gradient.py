@@ -58,7 +58,8 @@ EXERCISE = exercise(
     title="Accumulation that equals the full batch",
     minutes=8,
     goal="A window of G microbatches, with one backward pass for each, has to leave the gradient "
-    "that all its rows would leave as one batch. Find the divisor, and the place of zero_grad().",
+    "that all its rows would leave as one batch. Find the divisor, and the place of "
+    "`zero_grad()`.",
     hints=(
         "backward() adds to .grad. So the losses of the microbatches have to add up to the loss of "
         "the window.",

@@ -98,8 +98,9 @@ EXERCISE = exercise(
     train,
     title="The training loop",
     minutes=10,
-    goal="Two loops: over the windows, and over the microbatches of a window. Put zero_grad(), the "
-    "step and optimizer.step() where they belong, and lose no microbatch at the end of the data.",
+    goal="Two loops: over the windows, and over the microbatches of a window. Put "
+    "`zero_grad()`, the step and `optimizer.step()` where they belong, and lose no microbatch at "
+    "the end of the data.",
     hints=(
         "<code>for start in range(0, len(microbatches), G)</code> with "
         "<code>microbatches[start : start + G]</code> gives the windows, the short one too.",
