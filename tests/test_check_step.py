@@ -224,7 +224,7 @@ def test_a_folder_of_hostile_files_is_judged_and_a_table_is_printed(tmp_path, ca
     }
     for name, (_, _, part) in FILES.items():
         assert part in answers[name]["message"], name
-    assert answers["once"]["mistake"] == "÷G"
+    assert answers["once"]["mistake"] == "÷G" and answers["once"]["function"] == "my_step"
     assert not list(tmp_path.glob("__pycache__"))
 
 
@@ -235,7 +235,7 @@ def test_a_file_is_judged_by_the_name_of_its_function(tmp_path, capsys):
     assert "✓ correct" in capsys.readouterr().out
     assert main(["check", f"{file}:another", str(file)]) == 1
     table = capsys.readouterr().out
-    assert "2 files: 1 error, 1 correct." in table and "my_step.py   error" in table
+    assert "1 file: 1 error, 1 correct." in table and "my_step.py              error" in table
 
 
 LOG_PROBS = """\
@@ -245,32 +245,69 @@ def my_log_probs(model, input_ids, labels):
 """
 
 
+def judged(capsys, *words):
+    main(["check", "--json", *map(str, words)])
+    return [
+        (each["file"].rpartition("/")[2], each["function"], each["outcome"], each["mistake"])
+        for each in json.loads(capsys.readouterr().out)
+    ]
+
+
 def test_the_name_of_a_function_or_an_option_chooses_the_subject(tmp_path, capsys):
     both, other, applied = (tmp_path / name for name in ("both.py", "other.py", "applied.py"))
-    both.write_text(FILE + LOG_PROBS)
+    both.write_text(FILE + LOG_PROBS + "def train(): ...")  # a name that other functions have too
     other.write_text(LOG_PROBS.replace("my_log_probs", "lookup"))
     general = FILE.replace("my_step(lp", "general(more, lp")
     applied.write_text(f"from functools import partial\n{general}my_step = partial(general, 0)")
+    wrong = ("my_log_probs", "wrong", "probabilities")
+    assert judged(capsys, both, f"{both}:my_log_probs", applied) == [
+        ("both.py", "my_step", "correct", None),
+        ("both.py", *wrong),
+        ("both.py", *wrong),
+        ("applied.py", "my_step", "correct", None),
+    ]
+    assert judged(capsys, "--subject", "log-probs", both, other) == [
+        ("both.py", *wrong),
+        ("other.py", "lookup", "wrong", "probabilities"),
+    ]
 
-    def judged(*words):
-        main(["check", "--json", *words])
-        return [
-            (each["mistake"], each["message"].splitlines()[-1])
-            for each in json.loads(capsys.readouterr().out)
-        ]
 
-    first, second, third = judged(str(both), f"{both}:my_log_probs", str(applied))
-    assert first == (None, "Not judged: my_log_probs. Choose with --subject.")
-    assert second[0] == "probabilities" and third[1].startswith("Where the log-probs have 16 bits")
-    named = judged("--subject", "log-probs", str(both), str(other))
-    assert [mistake for mistake, _ in named] == ["probabilities"] * 2
+CELLS = {
+    "import": "%matplotlib inline\nimport torch\nimport sftviz",
+    "masked_sum": "def masked_sum(log_probs, mask):\n    return log_probs[mask.bool()].sum()",
+    "shown": "sftviz.check_step(masked_sum)\nexit()",
+    "magic": "%%bash\nls",
+    "shift": "def shift(tokens, in_response):\n    while True: pass",
+    "fails": "1 / 0",
+    "prose": "def response_mask(prompt_lengths, lengths, T):\n    return T T",
+    "negate": "def negate_and_divide(total, G, c):\n    raise NotImplementedError",
+}
+
+
+def test_each_exercise_in_a_notebook_is_judged_whatever_the_others_do(tmp_path, capsys):
+    folder = tmp_path / "ann"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    cells = [{"cell_type": "code", "source": text.splitlines(True)} for text in CELLS.values()]
+    cells.insert(1, {"cell_type": "markdown", "source": ["def no_code"]})
+    for name in ("sheet.ipynb", ".ipynb_checkpoints/sheet.ipynb"):
+        (folder / name).write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}))
+    assert judged(capsys, tmp_path, "--timeout", "6") == [
+        ("sheet.ipynb", "masked_sum", "correct", None),
+        ("sheet.ipynb", "shift", "error", None),
+        ("sheet.ipynb", "negate_and_divide", "not attempted", None),
+        ("sheet.ipynb", "cell 8", "error", None),
+    ]
+    assert main(["check", str(folder / "sheet.ipynb"), "--timeout", "6"]) == 1
+    text = capsys.readouterr().out
+    assert "cell 6, line 2: while True: pass" in text and "was not finished after 2 s" in text
+    assert "cell 8, line 2: return T T" in text and "\nmasked_sum\n╭" in text
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (["{}/none.py"], "{}/none.py: No such file or directory."),
-        (["{}"], "{} contains no .py file: give the folder that has them."),
+        (["{}"], "{} contains no .py or .ipynb: give the folder that has them."),
         (["{}", "--timeout", "0"], "argument --timeout: give seconds above 0, got 0."),
     ],
 )

@@ -48,7 +48,7 @@ def check(subject: Subject, function: Function, seconds: float = SECONDS) -> Ver
             first = next((pair for pair in pairs if pair.wrong), None)
             again = run(subject, function, first.trial) if first else None
     except TimeLimit as error:
-        return Verdict("error", None, describe_timeout(name_of(function), seconds, error))
+        return Verdict("error", None, describe_timeout(error, name_of(function)))
     mistakes = _recognise(subject, pairs)
     name = mistakes[0].name if mistakes else None
     names = all_names(pairs)

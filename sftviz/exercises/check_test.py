@@ -37,7 +37,7 @@ def check_test(test: Function, weak: Sequence[Mistake], seconds: float = SECONDS
                 return Verdict("not attempted", None, "The test calls nothing yet.")
             alive = _survivors(test)
     except TimeLimit as late:
-        return Verdict("error", None, describe_timeout(name_of(test), seconds, late))
+        return Verdict("error", None, describe_timeout(late, name_of(test)))
     if error is not None:
         said = describe_error(error, name_of(test))
         if not isinstance(error, AssertionError):

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from sftviz.exercises.limits import TimeLimit
+
 _LIBRARIES = tuple(
     folder + os.sep
     for folder in {sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")}
@@ -27,10 +29,10 @@ def describe_error(error: BaseException, name: str) -> str:
     return "\n".join((said, *_lines(error)))
 
 
-def describe_timeout(name: str, seconds: float, error: BaseException | None = None) -> str:
+def describe_timeout(error: TimeLimit, name: str) -> str:
     """That something takes too long, and the lines that were running."""
-    said = f"{name} was not finished after {seconds:g} s. Is there a loop that never ends?"
-    return "\n".join((said, *(_lines(error) if error else ())))
+    said = f"{name} was not finished after {error.seconds:.3g} s. Is there a loop that never ends?"
+    return "\n".join((said, *_lines(error)))
 
 
 def _lines(error: BaseException) -> Iterator[str]:

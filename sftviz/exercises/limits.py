@@ -14,6 +14,9 @@ class TimeLimit(BaseException):
     """Raised in the code that takes too long, so that the line is known; not an Exception, which a
     loop may catch."""
 
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
@@ -29,14 +32,14 @@ def time_limit(seconds: float) -> Iterator[None]:
     if 0 < left <= seconds:
         yield
         return
-    handler = signal.signal(signal.SIGALRM, _stop)
+
+    def stop(signal_number: int, frame: FrameType | None) -> None:
+        raise TimeLimit(seconds)
+
+    handler = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - start), 1e-3) if left else 0)
         signal.signal(signal.SIGALRM, handler)
-
-
-def _stop(signal_number: int, frame: FrameType | None) -> None:
-    raise TimeLimit

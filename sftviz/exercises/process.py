@@ -10,24 +10,20 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib.machinery import SourceFileLoader
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from types import ModuleType
 
-from sftviz.exercises.check import check
 from sftviz.exercises.errors import describe_error, describe_timeout
 from sftviz.exercises.limits import SECONDS, TimeLimit, time_limit
 from sftviz.exercises.runs import Output
-from sftviz.exercises.subject import Subject
-from sftviz.exercises.subjects import ALL, SUBJECTS
+from sftviz.exercises.source import is_defined_in, load
+from sftviz.exercises.subjects import JUDGES, names
 from sftviz.exercises.verdict import Verdict
 
 _MEMORY = 2 << 30  # bytes that it may allocate
@@ -37,13 +33,17 @@ _GRACE = 1.0  # seconds until a file that does not stop by itself is killed
 _START = 60.0  # seconds that importing torch may take on a busy machine
 
 
+Judged = list[tuple[str, Verdict]]  # the names of functions, and what is said to each
+
+
 @dataclass(frozen=True)
 class Task:
-    """A function in a file; without a name, one that has the name of a subject."""
+    """A file; without the name of a function, all in it that have the name of a subject."""
 
     path: Path
     function: str | None = None
-    subject: str | None = None  # a key of ALL
+    subject: str | None = None  # a key of JUDGES
+    label: str = ""  # what a table calls it
 
 
 @dataclass
@@ -57,14 +57,14 @@ class _Job:
     is_running: bool = False
 
 
-def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tuple[int, Verdict]]:
+def judge_files(tasks: Sequence[Task], timeout: float = SECONDS) -> Iterator[tuple[int, Judged]]:
     """Judge each file in a process of its own, as many at a time as there are processors.
 
-    Whatever a file does, it has a verdict. In a script, call this below
+    Whatever a file does, it has a verdict, or one for each function. In a script, call this below
     `if __name__ == "__main__":`, as all of `multiprocessing`.
 
     Yields:
-        The index of a task and its verdict, in the order in which they end.
+        The index of a task and its verdicts, in the order in which they end.
     """
     waiting = list(enumerate(tasks))[::-1]
     jobs: list[_Job] = []
@@ -103,17 +103,18 @@ def _start(at: int, task: Task, folder: Path, timeout: float) -> _Job:
     return _Job(at, task, process, begins, answer, monotonic() + _START)
 
 
-def _finish(job: _Job, timeout: float) -> Verdict:
-    """The verdict of a process that has ended, or that has to be ended."""
+def _finish(job: _Job, timeout: float) -> Judged:
+    """The verdicts of a process that has ended, or that has to be ended."""
     code = job.process.exitcode
     _kill(job)
     name = job.task.path.name
     try:
         with job.answer.open("rb") as file:
-            return Verdict.from_dict(json.loads(file.read(_ANSWER)))
+            found = json.loads(file.read(_ANSWER))
+            return [(str(name), Verdict.from_dict(fields)) for name, fields in found]
     except FileNotFoundError:
         if code is None:
-            return _error(describe_timeout(name, timeout))
+            return _error(describe_timeout(TimeLimit(timeout), name))
     except (ValueError, TypeError, KeyError):  # the file has written there, or memory was short
         pass
     how = f"by signal {-code}" if code and code < 0 else f"with exit status {code}"
@@ -133,8 +134,8 @@ def _kill(job: _Job) -> None:
     job.begins.close()
 
 
-def _error(message: str) -> Verdict:
-    return Verdict("error", None, message)
+def _error(message: str, function: str = "") -> Judged:
+    return [(function, Verdict("error", None, message))]
 
 
 # ------------------------------------------------- what happens in the process of the file
@@ -150,38 +151,34 @@ def _work(task: Task, timeout: float, begins: Connection, answer: str) -> None:
     output = Output()
     try:
         with time_limit(timeout), redirect_stdout(output), redirect_stderr(output):
-            verdict = _judge(task, timeout)
+            judged = _judge(task, timeout)
     except TimeLimit as error:
-        verdict = _error(describe_timeout(task.path.name, timeout, error))
+        judged = _error(describe_timeout(error, task.path.name))
     except BaseException as error:
-        verdict = _error(describe_error(error, task.path.name))
+        judged = _error(describe_error(error, task.path.name))
     if os.getpid() == owner:  # not a process that the file has forked
-        Path(answer).write_text(json.dumps(verdict.as_dict()), encoding="utf-8")
+        answers = [(name, verdict.as_dict()) for name, verdict in judged]
+        Path(answer).write_text(json.dumps(answers), encoding="utf-8")
     os._exit(0)  # without what the file has asked for at exit, and without its threads
 
 
-def _judge(task: Task, timeout: float) -> Verdict:
-    module = _load(task.path)
-    own = [name for name, value in vars(module).items() if _is_defined_in(module, value)]
-    subjects = [ALL[task.subject]] if task.subject else [*SUBJECTS.values()]
-    looked_for = _by_name(subjects)
-    found = [name for name in looked_for if name in own] or own[: len(own) == 1]
-    known = looked_for if task.subject else _by_name(ALL.values())
-    name, *others = [task.function] if task.function else found or [""]
-    function = getattr(module, name, None)
-    if callable(function):
-        verdict = check(known.get(name, subjects[0]), function, timeout)
-        if others:
-            said = f"{verdict.message}\nNot judged: {', '.join(others)}. Choose with --subject."
-            verdict = replace(verdict, message=said)
-        return verdict
-    wanted = name or " or ".join((*subjects[0].also_called, subjects[0].name))
+def _judge(task: Task, timeout: float) -> Judged:
+    module, errors = load(task.path)
+    own = [name for name, value in vars(module).items() if is_defined_in(module, value)]
+    known = names(task.subject, with_exercises=task.path.suffix == ".ipynb")
+    found = [task.function] if task.function else [name for name in own if name in known]
+    found = found or own[: len(own) == 1]
+    judged: Judged = []
+    for name in found:
+        judge = known.get(name) or JUDGES.get(task.subject or name, JUDGES["step"])
+        if callable(function := getattr(module, name, None)):
+            with time_limit(timeout / len(found)):  # an endless loop leaves time for the others
+                judged.append((name, judge(function)))
+    for cell, error in errors.items():
+        judged += _error(describe_error(error, cell), cell)
+    wanted = task.function or " or ".join(list(known)[:2])
     has = f"It has {', '.join(own)}." if own else "It has no function."
-    return _error(f"{task.path.name} has no function {wanted}. {has}")
-
-
-def _by_name(subjects: Iterable[Subject]) -> dict[str, Subject]:
-    return {name: each for each in subjects for name in (*each.also_called, each.name)}
+    return judged or _error(f"{task.path.name} has no function {wanted}. {has}")
 
 
 def _limit_process() -> None:
@@ -205,19 +202,3 @@ def _limit_process() -> None:
             (resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY),
         ):
             resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
-
-
-def _load(file: Path) -> ModuleType:
-    sys.path.insert(0, str(file.parent))  # as if the file were run
-    loader = SourceFileLoader("my_file", str(file))
-    module = ModuleType(loader.name)
-    module.__file__ = str(file)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
-
-
-def _is_defined_in(module: ModuleType, value: object) -> bool:
-    """Whether it is a function, or something else to call, that the file itself defines."""
-    function = value.func if isinstance(value, partial) else value
-    return callable(value) and getattr(function, "__module__", None) == module.__name__
