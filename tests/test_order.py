@@ -157,6 +157,7 @@ def test_any_order_has_an_answer(problem):
     [
         ("loss = -masked_sum", "loss = masked_sum", "sign kept"),
         ("scaled_loss.backward()", "loss.backward()", "backward on the unscaled loss"),
+        ("scaled_loss.backward()", "", "backward not called"),
         (
             "torch.where(mask, policy_log_probs, 0)",
             "(policy_log_probs * mask)",

@@ -26,7 +26,9 @@ def judge_step(source: str) -> Verdict:
         for name in ("scaled_loss", "num_tokens", "masked_sum"):
             if name not in names:
                 raise NameError(f"{name} has no value after your lines")
-        loss, masked_sum = names["scaled_loss"].detach(), names["masked_sum"].detach()
+        loss, masked_sum = names["scaled_loss"], names["masked_sum"].detach()
+        # A detached loss without a gradient would pass for one that was computed from a copy.
+        loss = loss.detach() if "backward()" in source else loss
         return loss, {"num_tokens": names["num_tokens"], "masked_sum": masked_sum}
 
     return check_step(your_lines)

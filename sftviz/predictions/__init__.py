@@ -3,6 +3,7 @@
 Read it in this order: `question.py` is a question as a value; `reply.py` compares an answer with
 what is computed, and finds what would have led to it; `record.py` is what was answered so far;
 `lines.py` and `picture.py` draw a question and its answer; `course/` has the questions of the
-notebooks. May import: `sftviz`, `mistakes`, `drawing`, `views`, `torch`. May be imported by:
+notebooks; `practice.py` makes endless ones from a seed, and `command.py` asks them in a terminal.
+May import: `sftviz`, `mistakes`, `drawing`, `views`, `torch`. May be imported by:
 `explorers`.
 """

@@ -119,7 +119,10 @@ def describe(commitment: Commitment) -> str:
 
 def _both(reply: Reply) -> tuple[str, str]:
     """An answer and the truth, in a sentence each."""
-    return f"You said: {_ended(reply.yours)}", f"It is: {_ended(reply.right)}"
+    yours = f"You said: {_ended(reply.yours)}"
+    if reply.yours == CANT_SAY:
+        yours = "You could not say."
+    return yours, f"It is: {_ended(reply.right)}"
 
 
 def _ended(sentence: str) -> str:

@@ -35,7 +35,7 @@ _OF_MASK = ("mask ignored", "mask inverted", "mask one too early", "mask one too
 _OF_G = ("sign kept", "not divided", "÷G", "÷B·G", "÷G³")
 _OF_C = ("c left out", "c twice", "c multiplied")
 _APART = 0.05  # relative: numbers that differ by more are different in their first two digits
-_ARE = "is the sum of the log-probs where the mask is 1, divided by c."
+_MASKED_SUM = "masked_sum is the sum of the log-probs where the mask is 1, divided by c."
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _anything(draw: Random, name: str) -> Question:
 
 
 LEVELS: tuple[Callable[..., Question], ...] = (
-    partial(_one_number, "masked_sum", f"masked_sum {_ARE}", [(1, 3, 1.0)], _OF_MASK),
+    partial(_one_number, "masked_sum", _MASKED_SUM, [(1, 3, 1.0)], _OF_MASK),
     partial(
         _one_number,
         "scaled_loss",
@@ -194,7 +194,7 @@ LEVELS: tuple[Callable[..., Question], ...] = (
     partial(
         _one_number,
         "scaled_loss",
-        f"masked_sum {_ARE} scaled_loss is −masked_sum ÷ G ÷ G.",
+        f"{_MASKED_SUM} scaled_loss is −masked_sum ÷ G ÷ G.",
         _WITH_C,
         (*_OF_MASK[:2], *_OF_G, *_OF_C),
     ),

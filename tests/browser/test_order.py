@@ -142,6 +142,22 @@ def test_lines_are_put_in_order_by_mouse(shown):
     expect(shown.order.locator("li")).to_have_count(0)
 
 
+def test_a_line_is_dragged_by_its_grip_on_a_touch_screen(shown):
+    shown.page.set_viewport_size({"width": 420, "height": 1000})  # the lists are below each other
+    touch = shown.page.context.new_cdp_session(shown.page)
+    grip = shown.line("optimizer.step()").locator(".grip").bounding_box()
+    x, y = grip["x"] + 8, grip["y"] + 8
+    down = shown.order.bounding_box()["y"] + 30 - y
+    moves = [{"x": x + 56 * part / 10, "y": y + down * part / 10} for part in range(11)]
+    for kind, points in (
+        ("touchStart", moves[:1]),
+        *(("touchMove", [move]) for move in moves),
+        ("touchEnd", []),
+    ):
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert shown.placed == ["        optimizer.step()"]
+
+
 @pytest.mark.parametrize(("width", "is_light"), [(1280, "true"), (420, "false")])
 def test_it_keeps_nobody_out(shown, width, is_light):
     page = shown.page
