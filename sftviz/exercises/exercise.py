@@ -29,7 +29,6 @@ class Exercise:
     mistakes: tuple[Mistake, ...]  # wrong versions
     judge: Callable[[Function], Verdict]
     hints: tuple[str, ...]  # each says more than the one before; HTML
-    subject: Subject | None = None  # that it is judged as, if it is
 
     @property
     def name(self) -> str:
@@ -60,8 +59,7 @@ def exercise(
     name, arguments = solution.__name__, tuple(inspect.signature(solution).parameters)
     mistakes = tuple(replace(mistake, about=name) for mistake in mistakes)
     subject = Subject(name, arguments, solution, mistakes, **judged)
-    judge = partial(check, subject)
-    return Exercise(title, minutes, goal, solution, mistakes, judge, hints, subject)
+    return Exercise(title, minutes, goal, solution, mistakes, partial(check, subject), hints)
 
 
 def nothing(result: object) -> Reading:

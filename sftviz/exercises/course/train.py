@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from sftviz.exercises.course.windows import PAIR, WINDOW
 from sftviz.exercises.exercise import Function, exercise, wrong
 from sftviz.exercises.subject import Trial
+from sftviz.experiments.bigram import make_window
 from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import tiny_model
 from sftviz.step import sft_microbatch_train_step
 from sftviz.tokens import TokenBatch
+
+_WINDOW, _PAIR = make_window(B=2, G=3, vocab_size=7), make_window(B=3, G=2, vocab_size=7)
 
 
 def train(
@@ -37,14 +39,14 @@ def train(
 
 
 def _loop(
-    begin: str = "zero_grad",  # what the optimizer is told at the beginning of a window
+    begin: str = "zero_grad",  # what the optimizer does at the beginning of a window
     before: str = "",  # before each microbatch
     after: str = "",  # after each microbatch
     end: str = "step",
     drop_short: bool = False,
     divide: Callable[[int, int], int] = lambda G, found: G,  # found: microbatches of this window
-    loss: Callable[[list[float]], float] = sum,
     backward: bool = False,  # on what the step returns
+    report: Callable[[list[float]], list[float]] = lambda found: [sum(found)],  # of the losses
 ) -> Function:
     """The loop with some parts replaced."""
 
@@ -73,18 +75,10 @@ def _loop(
                 scaled_losses.append(scaled_loss.item())
                 call(after)
             call(end)
-            losses.append(loss(scaled_losses))
+            losses += report(scaled_losses)
         return losses
 
     return run
-
-
-def _each_loss(
-    model: nn.Module, optimizer: Optimizer, microbatches: Sequence[TokenBatch], G: int
-) -> list[float]:
-    losses: list[float] = []
-    _loop(loss=lambda found: losses.extend(found) or 0.0)(model, optimizer, microbatches, G)
-    return losses
 
 
 def _trial(microbatches: Sequence[TokenBatch], G: int) -> Trial:
@@ -112,7 +106,7 @@ EXERCISE = exercise(
     ),
     changes_arguments=True,
     returns=("losses",),
-    trials=(_trial([*WINDOW, *PAIR], 3), _trial([*PAIR, *WINDOW], 2), _trial(PAIR, 1)),
+    trials=(_trial([*_WINDOW, *_PAIR], 3), _trial([*_PAIR, *_WINDOW], 2), _trial(_PAIR, 1)),
     mistakes=(
         wrong("zero_grad forgotten", _loop(begin="")),
         wrong("zero_grad after each microbatch", _loop(before="zero_grad")),
@@ -146,13 +140,13 @@ EXERCISE = exercise(
         ),
         wrong(
             "loss of the last microbatch",
-            _loop(loss=lambda losses: losses[-1]),
+            _loop(report=lambda found: found[-1:]),
             "The loss of a window is that of its last microbatch alone.",
             "Add up the scaled losses of its microbatches.",
         ),
         wrong(
             "a loss for each microbatch",
-            _each_loss,
+            _loop(report=list),
             "There is a loss for each microbatch.",
             "Add up the scaled losses of a window, and append the sum once for each window.",
         ),
@@ -165,7 +159,7 @@ EXERCISE = exercise(
         ),
         wrong(
             "mean of the losses",
-            _loop(loss=lambda losses: sum(losses) / len(losses)),
+            _loop(report=lambda found: [sum(found) / len(found)]),
             "The scaled losses of a window are averaged, and each was divided by G already.",
             "Add them up.",
         ),
