@@ -56,6 +56,7 @@ Log-probs are in nats, at most 0: log_softmax(logits), at the label of each toke
 _SUBCOMMANDS = {
     "check": ("sftviz.exercises.command", "check"),
     "inspect": ("sftviz.inspection.command", "inspect"),
+    "practice": ("sftviz.predictions.command", "practice"),
 }
 
 

@@ -79,6 +79,6 @@ class Question:
     text: str  # one to three sentences; the last one ends with a question mark
     asks: tuple[Ask, ...]
     why: str
-    before: Callable[[], Drawing] | None = None
-    after: Callable[[], Drawing] | None = None
+    before: Callable[[int], Drawing] | None = None  # from a width in cells, 48 or more
+    after: Callable[[int], Drawing] | None = None
     minutes: float = 1.0
