@@ -1,5 +1,6 @@
 """The exercises: solutions are right, wrong versions are called by their names, notebooks agree."""
 
+import json
 import math
 import re
 from inspect import signature
@@ -10,11 +11,14 @@ from make_exercises import FOLDER, SHEETS, notebook
 from nbformat import v4
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
+from sftviz.__main__ import main
 from sftviz.exercises.check_test import REQUIRED, check_test
 from sftviz.exercises.course import EXERCISES, check_exercise
+from sftviz.exercises.orders import ORDERS
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.experiments.training import Trainer, prepare, visiting_order
 from sftviz.label_log_probs import IGNORE_INDEX
+from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import MISTAKES
 from sftviz.step import sft_microbatch_train_step, trace_step
 from sftviz.tokens import TokenBatch, build_token_batch
@@ -77,6 +81,104 @@ def test_a_mistake_that_the_package_knows_has_no_second_name():
     known = {mistake.name for mistake in MISTAKES}
     shared = {mistake.name for name, mistake in WRONG} & known
     assert {"mask ignored", "no shift", "÷G", "mean of means", "zero_grad forgotten"} <= shared
+
+
+# ---------------------------------------------------------------- right, in other words
+
+
+def masked_sum_by_loops(log_probs, mask):
+    total = 0 * log_probs[mask == 1].sum()
+    for row, bits in zip(log_probs, mask.tolist(), strict=True):
+        for value, counts in zip(row, bits, strict=True):
+            total = total + value if counts else total
+    return total
+
+
+def masked_sum_in_float32(log_probs, mask):
+    return log_probs.float().masked_fill(mask == 0, 0).sum()
+
+
+def response_mask_as_lists(prompt_lengths, lengths, T):
+    pairs = zip(prompt_lengths.tolist(), lengths.tolist(), strict=True)
+    return [[start <= at < end for at in range(T)] for start, end in pairs]
+
+
+def shift_as_a_dictionary(tokens, in_response):
+    labels, mask = tokens.roll(-1, 1)[:, :-1], in_response[:, 1:].int()
+    return {
+        "labels": labels,
+        "response_mask": mask,
+        "input_ids": tokens.narrow(1, 0, labels.shape[1]),
+    }
+
+
+def label_log_probs_by_cross_entropy(logits, labels):
+    return -cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
+
+
+def negate_and_divide_as_floats(total, G, c):
+    return total.item() / c, -total.item() / c / G, -total.item() / c / G**2
+
+
+def gradient_by_hand_with_autograd(logits, labels, mask, G, c):
+    log_probs = logits.requires_grad_().log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+    log_probs.retain_grad()
+    (-(log_probs * mask).sum() / c / G / G).backward()
+    return log_probs.grad, logits.grad
+
+
+def log_probs_of(model, batch):
+    return get_response_log_probs(model, batch.input_ids, batch.labels)["log_probs"]
+
+
+def accumulate_gradient_in_one_pass(model, microbatches):
+    for weight in model.parameters():
+        weight.grad = None
+    sums = [(log_probs_of(model, batch) * batch.response_mask).sum(1) for batch in microbatches]
+    (-torch.cat(sums).mean()).backward()
+
+
+def window_losses_as_a_list(masked_sums, num_tokens):
+    return [-each / sum(num_tokens.tolist()) for each in masked_sums]
+
+
+def train_in_one_loop(model, optimizer, microbatches, G):
+    losses, loss = [], 0
+    for number, batch in enumerate(microbatches, start=1):
+        log_probs = log_probs_of(model, batch)
+        loss = loss + sft_microbatch_train_step(log_probs, batch.response_mask, G)[0]
+        if number % G == 0 or number == len(microbatches):
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss)
+            loss = 0
+    return losses
+
+
+def ranks_gradient_as_a_sum(models, batches):
+    num_tokens = sum(batch.num_tokens for batch in batches)
+    for model, batch in zip(models, batches, strict=True):
+        (-log_probs_of(model, batch)[batch.response_mask].sum() / num_tokens).backward()
+    total = sum(model.weight.grad for model in models)
+    for model in models:
+        model.weight.grad = total
+
+
+OTHER_WORDS = [
+    (name, function)
+    for name in NAMES
+    for function in list(globals().values())
+    if getattr(function, "__module__", "") == __name__
+    and function.__name__.startswith((f"{name}_by", f"{name}_in", f"{name}_as", f"{name}_with"))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), OTHER_WORDS, ids=[function.__name__ for _, function in OTHER_WORDS]
+)
+def test_a_function_in_other_words_is_correct(name, function):
+    verdict = check_exercise(function, name)
+    assert (verdict.outcome, verdict.mistake) == ("correct", None), verdict
 
 
 # ---------------------------------------------------------------- solutions, by other means
@@ -235,10 +337,21 @@ def test_a_test_that_is_too_weak_is_told_who_survives_and_what_would_show_it():
         assert log_probs.grad.tolist() == [[0, -0.25], [-0.25, -0.25]]
 
     verdict = check_exercise(my_test)
+    said = verdict.message
     assert verdict.outcome == "wrong" and verdict.mistake is None
-    assert "mistakes survive: “÷B·G”" in verdict.message
-    assert "would fail: B = 3, S = 4, G = 5, c = 0.5, mask [[0, 0, 0, 0]" in verdict.message
-    assert "On this batch “multiplied with NaN” would fail" in verdict.message
+    assert f"of {len(REQUIRED)} mistakes survive: “÷B·G”" in said
+    found = re.search(
+        r"A test on this batch fails for \d+ of them: (.*), mask (.*)\. Look at", said
+    )
+    mask = torch.tensor(json.loads(found[2]))
+    G, c = (float(re.search(rf"{name} = ([\d.]+)", found[1])[1]) for name in "Gc")
+    (per_row,) = [mistake for mistake in MISTAKES if mistake.name == "÷B·G"]
+    right, wrong = (
+        step(torch.ones(mask.shape, requires_grad=True), mask, int(G), c)[0]
+        for step in (sft_microbatch_train_step, per_row.run)
+    )
+    assert not torch.isclose(right, wrong)
+    assert "A test on this batch fails for “multiplied with NaN”: B = 3, S = 6" in said
 
 
 def test_a_test_can_raise_what_it_wants_and_never_learns_which_step_it_has():
@@ -303,7 +416,8 @@ def test_a_notebook_links_to_files_that_are_there(sheet):
 def test_no_line_of_a_solution_is_in_a_notebook(name):
     exercise = EXERCISES[name]
     body = set(exercise.solved.splitlines()) - set(exercise.stub.splitlines())
-    lines = {line.strip() for line in body if len(line.strip()) > 24}  # not: optimizer.step()
+    given = ORDERS["loop"].lines  # to be put in order, in front of the loop
+    lines = {line.strip() for line in body if len(line.strip()) > 24} - {*given}
     assert lines
     for path in FOLDER.glob("*.ipynb"):
         text = path.read_text("utf-8").replace('\\"', '"')
@@ -352,3 +466,16 @@ def test_what_a_loop_leaves_in_a_model_is_compared():
 
     verdict = check_exercise(train)
     assert (verdict.outcome, verdict.right, verdict.wrong) == ("wrong", ("losses",), ("weight",))
+
+
+def test_the_command_judges_the_file_of_an_exercise(tmp_path, capsys):
+    texts = {
+        "masked_sum": EXERCISES["masked_sum"].solved,
+        "shift": "def shift(tokens, in_response):\n    return tokens, tokens, in_response",
+        "train": EXERCISES["train"].stub,
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(f"import torch\n\n{text}\n", "utf-8")
+    assert main(["check", *(str(tmp_path / f"{name}.py") for name in texts), "--json"]) == 1
+    judged = json.loads(capsys.readouterr().out)
+    assert [each["outcome"] for each in judged] == ["correct", "wrong", "not attempted"]

@@ -204,6 +204,7 @@ def test_the_server_holds_no_message_back(monkeypatch):
         ("lab", "/lab/tree/notebooks/00_start_here.ipynb"),
         ("test", "-m pytest"),
         ("notebooks", "tools/execute_notebooks.py"),
+        ("exercises", "tools/make_exercises.py"),
         ("bench", "benchmarks/run.py"),
         ("film", "tools/film.py"),
         ("book", "jupyter-book build"),

@@ -23,6 +23,18 @@ _HOW = (
     "one, where they first part. A function may be written in any way that computes the right "
     "thing. Each hint says more than the one before."
 )
+_ORDER = """\
+from sftviz.explorers.order import PutInOrder
+
+PutInOrder("loop")"""
+# What stands in front of an exercise: a text, and a cell of code.
+_BEFORE = {
+    "train": (
+        "A loop is mostly a matter of order. So first put the lines of an easier one in order, "
+        "where the windows are given; some lines do not belong there. Then write the whole loop.",
+        _ORDER,
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,8 @@ SHEETS = (
     Sheet(
         "04_the_test",
         "Exercise: the test",
-        "You have seen the mistakes that people make. Now catch them all.",
+        "In [the notebook about the divisor](../03_scaling.ipynb), some batches could not show a "
+        "mistake. Now find a test that shows all of them.",
         ("my_test",),
         _TORCH,
         "These were all exercises. **Back to** [the beginning of the course]"
@@ -108,12 +121,23 @@ def notebook(sheet: Sheet, *, solved: bool = False) -> NotebookNode:
                 f"{heading}\n\n{_wrapped(exercise.goal)}\n\n*About {exercise.minutes} minutes.*",
                 id=f"{name}-goal",
             ),
+            *_before(name),
             v4.new_code_cell(exercise.solved if solved else exercise.stub, id=name),
             v4.new_code_cell(f"check_exercise({name})", id=f"{name}-check"),
             v4.new_markdown_cell(hints, id=f"{name}-hints"),
         ]
     cells.append(v4.new_markdown_cell(sheet.end, id="end"))
     return tidy(v4.new_notebook(cells=cells))
+
+
+def _before(name: str) -> list[NotebookNode]:
+    if name not in _BEFORE:
+        return []
+    text, code = _BEFORE[name]
+    return [
+        v4.new_markdown_cell(_wrapped(text), id=f"{name}-before"),
+        v4.new_code_cell(code, id=f"{name}-order"),
+    ]
 
 
 def _wrapped(text: str) -> str:

@@ -42,7 +42,9 @@ def check(subject: Subject, function: Function, seconds: float = SECONDS) -> Ver
                 mine = run(subject, function, trial)
                 pairs.append(Pair(trial, mine, _right_run(subject, trial)))
                 if len(pairs) == 1 and pairs[0].mine.is_stub:
-                    return Verdict("not attempted", None, "The function returns nothing yet.")
+                    left = ", and leaves no gradient" if subject.gradient == "left in .grad" else ""
+                    said = f"The function returns nothing yet{left}."
+                    return Verdict("not attempted", None, said)
             first = next((pair for pair in pairs if pair.wrong), None)
             again = run(subject, function, first.trial) if first else None
     except TimeLimit as error:

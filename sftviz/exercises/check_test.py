@@ -52,7 +52,8 @@ def check_test(test: Function, weak: Sequence[Mistake], seconds: float = SECONDS
         )
     same = next((each for each in weak if _survivors_of(each) == alive), None)
     said = [f"{same.cause} {same.remedy}"] if same else []
-    said.append(f"{len(alive)} of {len(REQUIRED)} mistakes survive: {_listed(alive)}.")
+    count = f"{len(alive)} of {len(REQUIRED)} mistakes survive"
+    said.append(f"It passes the right step. {count}: {_listed(alive)}.")
     said += _killers(alive)
     return Verdict("wrong", same.name if same else None, "\n".join(said))
 
@@ -89,11 +90,14 @@ def _killers(alive: Sequence[Mistake]) -> Iterator[str]:
     while left:
         found = [_shown(trial, left) for trial in STEP.trials]
         trial, seen = max(found, key=lambda each: len(each[1]))
+        if not seen:
+            return
         left = [mistake for mistake in left if mistake not in seen]
         who = _listed(list(seen)) if len(seen) <= _FEW else f"{len(seen)} of them"
         names = ", ".join(sorted(frozenset().union(*seen.values())))
         mask = trial.arguments[1].int().tolist()
-        yield f"On this batch {who} would fail: {STEP.describe(trial)}, mask {mask}. See {names}."
+        batch = f"{STEP.describe(trial)}, mask {mask}"
+        yield f"A test on this batch fails for {who}: {batch}. Look at {names}."
 
 
 def _shown(trial: Trial, mistakes: Sequence[Mistake]) -> tuple[Trial, dict[Mistake, set[str]]]:

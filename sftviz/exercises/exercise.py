@@ -29,7 +29,6 @@ class Exercise:
     mistakes: tuple[Mistake, ...]  # wrong versions
     judge: Callable[[Function], Verdict]
     hints: tuple[str, ...]  # each says more than the one before; HTML
-    subject: Subject | None = None  # that it is judged as, if it is
 
     @property
     def name(self) -> str:

@@ -73,6 +73,7 @@ def run(subject: Subject, function: Function, trial: Trial) -> Run:
             positional, by_name = _bind(function, subject.arguments, arguments)
             result = function(*positional, **by_name)
             values, complaint = subject.reading(result)
+            values = {name: _stacked(value) for name, value in values.items()}
             if subject.gradient == "of the result":
                 gradients = _gradients(values.values(), leaves)
         except (Exception, SystemExit) as raised:
@@ -200,6 +201,14 @@ def _equal(mine: Tensor | float | str, theirs: Tensor | float | str) -> bool:
     return mine.shape == theirs.shape and torch.allclose(
         mine.detach().double(), theirs.detach().double(), rtol=0, atol=0, equal_nan=True
     )
+
+
+def _stacked(value: object) -> object:
+    """One tensor instead of a list of them, which keeps their graph."""
+    if isinstance(value, list | tuple) and value and all(isinstance(x, Tensor) for x in value):
+        with suppress(RuntimeError):  # of different shapes
+            return torch.stack(list(value))
+    return value
 
 
 def _tensor(value: object) -> Tensor | None:

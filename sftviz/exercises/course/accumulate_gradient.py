@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from sftviz.exercises.course.windows import PAIR, WINDOW
 from sftviz.exercises.exercise import Function, exercise, nothing, wrong
 from sftviz.exercises.subject import Trial
+from sftviz.experiments.bigram import make_window
 from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import tiny_model
 from sftviz.tokens import TokenBatch
+
+_WINDOW, _PAIR = make_window(B=2, G=3, vocab_size=7), make_window(B=3, G=2, vocab_size=7)
 
 
 def accumulate_gradient(model: nn.Module, microbatches: Sequence[TokenBatch]) -> None:
@@ -58,7 +60,8 @@ EXERCISE = exercise(
     title="Accumulation that equals the full batch",
     minutes=8,
     goal="A window of G microbatches, with one backward pass for each, has to leave the gradient "
-    "that all its rows would leave as one batch. Find the divisor, and the place of zero_grad().",
+    "that all its rows would leave as one batch. Find the divisor, and the place of "
+    "`zero_grad()`.",
     hints=(
         "backward() adds to .grad. So the losses of the microbatches have to add up to the loss of "
         "the window.",
@@ -70,9 +73,9 @@ EXERCISE = exercise(
     gradient="left in .grad",
     read=nothing,
     trials=(
-        Trial((tiny_model(), WINDOW), sizes="B = 2, G = 3"),
-        Trial((tiny_model(), PAIR), sizes="B = 3, G = 2"),
-        Trial((_with_old_gradient(), PAIR), ".grad has a value before the call", "B = 3, G = 2"),
+        Trial((tiny_model(), _WINDOW), sizes="B = 2, G = 3"),
+        Trial((tiny_model(), _PAIR), sizes="B = 3, G = 2"),
+        Trial((_with_old_gradient(), _PAIR), ".grad has a value before the call", "B = 3, G = 2"),
     ),
     mistakes=(
         wrong(

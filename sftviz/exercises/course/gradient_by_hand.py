@@ -52,8 +52,8 @@ EXERCISE = exercise(
     gradient_by_hand,
     title="Its gradient by hand",
     minutes=10,
-    goal="scaled_loss is a sum of log-probs, negated and divided, so its gradient at a log-prob is "
-    "a constant; at the logits it is not. Compute both without autograd.",
+    goal="`scaled_loss` is a sum of log-probs, negated and divided, so its gradient at a log-prob "
+    "is a constant; at the logits it is not. Compute both without autograd.",
     hints=(
         "scaled_loss = −(sum of the response tokens' log-probs) / (G²·c). If one of these "
         "log-probs rises by 1, by how much does that change? And if a masked one rises?",

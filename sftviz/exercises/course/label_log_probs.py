@@ -73,6 +73,12 @@ EXERCISE = exercise(
             ),
         ),
         wrong(
+            "−100 as an index",
+            lambda logits, labels: logits.log_softmax(-1).gather(-1, labels[:, :, None])[:, :, 0],
+            "Where there is no label, −100 is used as an index.",
+            "Look up any token there, and replace the result by 0.",
+        ),
+        wrong(
             "logarithm of softmax",
             _log_of_softmax,
             "Where logits are large, softmax rounds a probability to 0, and its logarithm is −∞.",

@@ -33,7 +33,7 @@ def my_step(
 EXERCISE = Exercise(
     title="The whole step",
     minutes=10,
-    goal="Put the parts together: mask, sum, negate, divide, and backward(). The function is "
+    goal="Put the parts together: mask, sum, negate, divide, and `backward()`. The function is "
     "called once for each microbatch, and their gradients must add up.",
     solution=my_step,
     mistakes=STEP.mistakes,

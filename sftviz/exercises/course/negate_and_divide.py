@@ -26,7 +26,7 @@ EXERCISE = exercise(
     title="Negate and divide",
     minutes=3,
     goal="Log-probs are to become larger, and an optimizer makes a loss smaller. Compute the "
-    "step's masked_sum, loss and scaled_loss from the sum of the log-probs.",
+    "step's `masked_sum`, `loss` and `scaled_loss` from the sum of the log-probs.",
     hints=(
         "Three lines, one for each result. The first one divides by c.",
         "The sign changes once, from masked_sum to loss.",

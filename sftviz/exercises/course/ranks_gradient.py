@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from sftviz.exercises.course.windows import PAIR, WINDOW
 from sftviz.exercises.exercise import Function, exercise, nothing, wrong
 from sftviz.exercises.subject import Trial
+from sftviz.experiments.bigram import make_window
 from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import tiny_model
 from sftviz.tokens import TokenBatch
+
+_WINDOW, _PAIR = make_window(B=2, G=3, vocab_size=7), make_window(B=3, G=2, vocab_size=7)
 
 
 def ranks_gradient(models: Sequence[nn.Module], batches: Sequence[TokenBatch]) -> None:
@@ -74,7 +76,7 @@ EXERCISE = exercise(
     ),
     gradient="left in .grad",
     read=nothing,
-    trials=(_trial(PAIR), _trial(WINDOW)),
+    trials=(_trial(_PAIR), _trial(_WINDOW)),
     mistakes=(
         wrong(
             "W left out",

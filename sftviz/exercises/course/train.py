@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from sftviz.exercises.course.windows import PAIR, WINDOW
 from sftviz.exercises.exercise import Function, exercise, wrong
 from sftviz.exercises.subject import Trial
+from sftviz.experiments.bigram import make_window
 from sftviz.log_probs import get_response_log_probs
 from sftviz.mistakes import tiny_model
 from sftviz.step import sft_microbatch_train_step
 from sftviz.tokens import TokenBatch
+
+_WINDOW, _PAIR = make_window(B=2, G=3, vocab_size=7), make_window(B=3, G=2, vocab_size=7)
 
 
 def train(
@@ -37,13 +39,14 @@ def train(
 
 
 def _loop(
-    begin: str = "zero_grad",  # what the optimizer is told at the beginning of a window
+    begin: str = "zero_grad",  # what the optimizer does at the beginning of a window
     before: str = "",  # before each microbatch
     after: str = "",  # after each microbatch
     end: str = "step",
     drop_short: bool = False,
     divide: Callable[[int, int], int] = lambda G, found: G,  # found: microbatches of this window
-    loss: Callable[[list[float]], float] = sum,
+    backward: bool = False,  # on what the step returns
+    report: Callable[[list[float]], list[float]] = lambda found: [sum(found)],  # of the losses
 ) -> Function:
     """The loop with some parts replaced."""
 
@@ -67,10 +70,12 @@ def _loop(
                 log_probs = get_response_log_probs(model, ids, labels)["log_probs"]
                 divisor = divide(G, len(window))
                 scaled_loss, _ = sft_microbatch_train_step(log_probs, batch.response_mask, divisor)
+                if backward:
+                    scaled_loss.backward()
                 scaled_losses.append(scaled_loss.item())
                 call(after)
             call(end)
-            losses.append(loss(scaled_losses))
+            losses += report(scaled_losses)
         return losses
 
     return run
@@ -87,8 +92,9 @@ EXERCISE = exercise(
     train,
     title="The training loop",
     minutes=10,
-    goal="Two loops: over the windows, and over the microbatches of a window. Put zero_grad(), the "
-    "step and optimizer.step() where they belong, and lose no microbatch at the end of the data.",
+    goal="Two loops: over the windows, and over the microbatches of a window. Put "
+    "`zero_grad()`, the step and `optimizer.step()` where they belong, and lose no microbatch at "
+    "the end of the data.",
     hints=(
         "<code>for start in range(0, len(microbatches), G)</code> with "
         "<code>microbatches[start : start + G]</code> gives the windows, the short one too.",
@@ -100,7 +106,7 @@ EXERCISE = exercise(
     ),
     changes_arguments=True,
     returns=("losses",),
-    trials=(_trial([*WINDOW, *PAIR], 3), _trial([*PAIR, *WINDOW], 2), _trial(PAIR, 1)),
+    trials=(_trial([*_WINDOW, *_PAIR], 3), _trial([*_PAIR, *_WINDOW], 2), _trial(_PAIR, 1)),
     mistakes=(
         wrong("zero_grad forgotten", _loop(begin="")),
         wrong("zero_grad after each microbatch", _loop(before="zero_grad")),
@@ -134,13 +140,26 @@ EXERCISE = exercise(
         ),
         wrong(
             "loss of the last microbatch",
-            _loop(loss=lambda losses: losses[-1]),
+            _loop(report=lambda found: found[-1:]),
             "The loss of a window is that of its last microbatch alone.",
             "Add up the scaled losses of its microbatches.",
         ),
         wrong(
+            "a loss for each microbatch",
+            _loop(report=list),
+            "There is a loss for each microbatch.",
+            "Add up the scaled losses of a window, and append the sum once for each window.",
+        ),
+        wrong(
+            "second backward",
+            _loop(backward=True),
+            "backward() is called on what the step returns. It has been called in the step, and "
+            "the loss that is returned is detached.",
+            "Leave backward() to the step.",
+        ),
+        wrong(
             "mean of the losses",
-            _loop(loss=lambda losses: sum(losses) / len(losses)),
+            _loop(report=lambda found: [sum(found) / len(found)]),
             "The scaled losses of a window are averaged, and each was divided by G already.",
             "Add them up.",
         ),

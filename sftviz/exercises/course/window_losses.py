@@ -26,7 +26,7 @@ EXERCISE = exercise(
     title="The divisor when the window is uneven",
     minutes=5,
     goal="One microbatch has 10 response tokens, another has 22. Divide their sums so that, after "
-    "all backward passes, .grad is the gradient of the mean over all tokens of the window.",
+    "all backward passes, `.grad` is the gradient of the mean over all tokens of the window.",
     hints=(
         "Write down the loss of the window as one fraction: what is above, what is below?",
         "The sum above can be split over the microbatches. What is below is the same for all.",
