@@ -2,8 +2,9 @@
 
 Read it in this order: `mistake.py` is the value; `divisors.py`, `masks.py` and `backward.py` are
 about one step, `accumulation.py` about windows of steps, `log_probs.py` about a model's output;
-`telling.py` are batches on which no two of them do the same; `recognise.py` finds the mistakes that
-give an answer. May import: `sftviz`, `torch`. May be imported by:
+`telling.py` are batches on which no two of them do the same, `changes.py` makes others;
+`recognise.py` finds the mistakes that give an answer, `survivors.py` those that pass a test, and
+`written_test.py` writes that test as a file. May import: `sftviz`, `torch`. May be imported by:
 `exercises`.
 """
 
@@ -11,18 +12,24 @@ from sftviz.mistakes.accumulation import ACCUMULATION, accumulate_windows
 from sftviz.mistakes.log_probs import LOG_PROBS
 from sftviz.mistakes.mistake import Mistake
 from sftviz.mistakes.recognise import STEP_MISTAKES, Recognition, recognise
+from sftviz.mistakes.survivors import STEP_TESTS, StepTest, Survivors
 from sftviz.mistakes.telling import TELLING, TELLING_TOKENS, TELLING_WINDOWS, tiny_model
+from sftviz.mistakes.written_test import write_test
 
 MISTAKES = (*STEP_MISTAKES, *ACCUMULATION, *LOG_PROBS)
 
 __all__ = [
     "MISTAKES",
+    "STEP_TESTS",
     "TELLING",
     "TELLING_TOKENS",
     "TELLING_WINDOWS",
     "Mistake",
     "Recognition",
+    "StepTest",
+    "Survivors",
     "accumulate_windows",
     "recognise",
     "tiny_model",
+    "write_test",
 ]
