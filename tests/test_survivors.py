@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sftviz.mistakes import STEP_MISTAKES
-from sftviz.mistakes.survivors import CHECKS, STEP_TESTS, StepTest
+from sftviz.mistakes import STEP_MISTAKES, STEP_TESTS, StepTest
+from sftviz.mistakes.survivors import CHECKS
 from sftviz.mistakes.written_test import write_test
 from sftviz.step import sft_microbatch_train_step
 
@@ -99,7 +99,7 @@ def test_the_advice_says_what_is_so_now():
     assert said["change B"] == ("B = G = 2", {"÷B·G", "÷(B+G)", "÷B²"})
     assert said["change G"] == ("B = G = 2", {"÷2G", "÷(G+2)", "÷G^G", "÷2^G"})
     assert said["change c"] == ("c = 1", {"c left out", "c twice", "c multiplied"})
-    assert said["call it a second time: gradients add up"][1] == {"gradient cleared in the step"}
+    assert said["call it twice, without clearing .grad"][1] == {"gradient cleared in the step"}
     assert said["change c, and compare num_tokens and masked_sum"][1] == {"masked_sum without c"}
 
 

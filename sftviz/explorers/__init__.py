@@ -1,5 +1,5 @@
 """Live pictures with controls, one file per subject. An explorer has one state.
 
-May import: `sftviz`, `drawing`, `views`, `live`, `inspection`, `experiments`, `torch`,
+May import: `sftviz`, `drawing`, `views`, `live`, `inspection`, `experiments`, `mistakes`, `torch`,
 `ipywidgets`, `traitlets`. May be imported by: nobody else.
 """

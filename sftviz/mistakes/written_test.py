@@ -101,7 +101,7 @@ def write_test(survivors: Survivors) -> str:
     The file imports torch, and `sft_microbatch_train_step` from `my_step.py`.
 
     Example:
-        >>> from sftviz.mistakes.survivors import STEP_TESTS
+        >>> from sftviz.mistakes import STEP_TESTS
         >>> print(write_test(STEP_TESTS["(5, 3, 7)"].trace()).splitlines()[2])
         None of 46 known mistakes passes it.
     """
