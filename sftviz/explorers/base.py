@@ -22,7 +22,7 @@ from sftviz.views.focus import starts
 from sftviz.views.overview import asked
 from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
 
-_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
+_SCROLLS = '<pre tabindex="0" style="max-height: 24em; overflow: auto">'  # long code; by key too
 _ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
 _VIEW = "application/vnd.jupyter.widget-view+json"
 

@@ -9,6 +9,7 @@ from sftviz.drawing.formatting import number
 from sftviz.drawing.scene import Align, Cell, Column, Node, Row, Text
 from sftviz.mistakes import Survivors
 from sftviz.mistakes.recognise import KINDS
+from sftviz.mistakes.survivors import CHECKS
 from sftviz.views.parts import FRAME, WIDTH, check_width, sections
 from sftviz.views.step import inputs
 
@@ -45,8 +46,9 @@ Change G (now G = 2): ÷2G, ÷(G+2), ÷G^G, ÷2^G.'
     """
     check_width(width)
     body = width - FRAME
+    batch = inputs(survivors.test.inputs.trace(), body, columns, rows)
     bodies = {
-        "The test's batch": inputs(survivors.test.inputs.trace(), body, columns, rows),
+        "The test": Column((batch, *_texts(checks(survivors), body))),
         count(survivors): Column((*_wall(survivors, body), *_texts(_killed_by(survivors), body))),
     }
     if advice and survivors.alive:
@@ -59,6 +61,12 @@ def count(survivors: Survivors) -> str:
     """`20 of 46 impostors survive`."""
     alive = len(survivors.alive)
     return f"{alive} of {len(survivors.killers)} impostors survive{'s' if alive == 1 else ''}"
+
+
+def checks(survivors: Survivors) -> str:
+    """What the test does, in a sentence."""
+    done = [text for name, text in CHECKS.items() if getattr(survivors.test, name)]
+    return f"What it does: {'; '.join(['compare the loss', *done])}."
 
 
 def _wall(survivors: Survivors, width: int) -> Iterator[Node]:
@@ -107,7 +115,8 @@ def _describe(survivors: Survivors, advice: bool) -> str:
     )
     names = ", ".join(mistake.name for mistake in survivors.alive)
     found = f"{count(survivors)}: {names}." if names else f"{count(survivors)}."
-    return " ".join((f"A test with {sizes}.", found, *(_advice(survivors) if advice else ())))
+    advised = _advice(survivors) if advice else ()
+    return " ".join((f"A test with {sizes}.", checks(survivors), found, *advised))
 
 
 def _texts(text: str, width: int, tone: str = "muted") -> list[Node]:
