@@ -52,11 +52,11 @@ class ImpostorsExplorer(Explorer):
 
     Example:
         >>> explorer = ImpostorsExplorer()
-        >>> len(explorer.trace.alive)
-        20
+        >>> "÷B·G" in [mistake.name for mistake in explorer.trace.alive]
+        True
         >>> explorer.gradient_accumulation_steps = 3
-        >>> len(explorer.trace.alive)
-        13
+        >>> "÷B·G" in [mistake.name for mistake in explorer.trace.alive]
+        False
     """
 
     policy_log_probs = Field()  # (B, S) tensor
@@ -101,7 +101,7 @@ class ImpostorsExplorer(Explorer):
         return tuple(state.policy_log_probs.shape)
 
     def begin(self, trace: Survivors) -> tuple[int, int]:
-        return lens_start(trace.test.inputs.trace())
+        return lens_start(trace.right)
 
     def draw(self, state: StepTest, trace: Survivors, width: int, lens: tuple[int, int]) -> Drawing:
         has_advice = "advice" in self.controls and self.controls["advice"].value

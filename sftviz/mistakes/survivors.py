@@ -12,6 +12,7 @@ from sftviz.inputs import StepInputs
 from sftviz.mistakes.changes import BFLOAT16, CHANGES, NAN, SPECIAL, Change
 from sftviz.mistakes.mistake import Mistake
 from sftviz.mistakes.recognise import HAS_GRAD, HAS_GRAPH, RIGHT, STEP_MISTAKES, run_on
+from sftviz.step import StepTrace
 from sftviz.validate import place
 
 # What a test may do besides comparing the loss, and how to say that it should.
@@ -124,6 +125,11 @@ class Survivors:
     def alive(self) -> tuple[Mistake, ...]:
         """The mistakes that pass the test."""
         return tuple(mistake for mistake, killer in self.killers.items() if not killer)
+
+    @cached_property
+    def right(self) -> StepTrace:
+        """The right step on the test's batch."""
+        return self.test.inputs.trace()
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:

@@ -40,13 +40,12 @@ def impostor_wall(
             rows.
 
     >>> from sftviz.mistakes import STEP_TESTS
-    >>> impostor_wall(STEP_TESTS["(3, 2, 42)"].trace()).alt
-    'A test with B = 3, S = 6, G = 2, c = 42. 4 of 46 impostors survive: ÷2G, ÷(G+2), ÷G^G, ÷2^G. \
-Change G (now G = 2): ÷2G, ÷(G+2), ÷G^G, ÷2^G.'
+    >>> impostor_wall(STEP_TESTS["(3, 2, 42)"].trace()).alt.rpartition(" survive: ")[2]
+    '÷2G, ÷(G+2), ÷G^G, ÷2^G. Change G (now G = 2): ÷2G, ÷(G+2), ÷G^G, ÷2^G.'
     """
     check_width(width)
     body = width - FRAME
-    batch = inputs(survivors.test.inputs.trace(), body, columns, rows)
+    batch = inputs(survivors.right, body, columns, rows)
     bodies = {
         "The test": Column((batch, *_texts(checks(survivors), body))),
         count(survivors): Column((*_wall(survivors, body), *_texts(_killed_by(survivors), body))),
