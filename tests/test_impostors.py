@@ -34,7 +34,7 @@ def alive(explorer: ImpostorsExplorer) -> set[str]:
 @pytest.mark.parametrize("name", STEP_TESTS)
 def test_each_mistake_is_in_the_picture_as_alive_or_as_killed(name, width):
     survivors = STEP_TESTS[name].trace()
-    drawing = impostor_wall(survivors, width)
+    drawing = impostor_wall(survivors, width, advice=False)
     assert drawing.scene.width <= width
     for mistake, killer in survivors.killers.items():
         frames = drawing.text.count(f"[{mistake.name}]"), drawing.text.count(f"░{mistake.name}░")
