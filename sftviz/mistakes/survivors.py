@@ -26,8 +26,6 @@ CHECKS = {
     "precise": "compare more precisely",
 }
 
-Results = dict[str, Tensor] | None
-
 
 @dataclass(frozen=True, eq=False)
 class StepTest:
@@ -96,8 +94,8 @@ class StepTest:
     def tolerance_16(self) -> tuple[float, float]:
         """The same for the loss of bfloat16 log-probs, which float32 adds up to 6 digits."""
         rtol, atol = self.tolerance
-        divisor = self.gradient_accumulation_steps**2 * self.normalize_constant
-        size = self.policy_log_probs[self.response_mask].abs().sum().item() / divisor
+        G, c = self.gradient_accumulation_steps, self.normalize_constant
+        size = self.policy_log_probs[self.response_mask].abs().sum().item() / c / G / G
         return rtol, max(atol, float(f"{1e-6 * size:.1g}"))
 
     def trace(self) -> "Survivors":
