@@ -22,7 +22,7 @@ from sftviz.views.focus import starts
 from sftviz.views.overview import asked
 from sftviz.views.parts import FRAME, WIDTH, readout
 
-_SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
+_SCROLLS = '<pre tabindex="0" style="max-height: 24em; overflow: auto">'  # long code; by key too
 
 
 class Field(traitlets.TraitType):

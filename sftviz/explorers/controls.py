@@ -34,9 +34,12 @@ def button(label: str) -> ipywidgets.Button:
 
 def code_button() -> ipywidgets.ToggleButton:
     """The button that shows the state as code."""
-    return ipywidgets.ToggleButton(
-        description="as code", tooltip="Python that makes this state", layout=NARROW
-    )
+    return toggle("as code", "Python that makes this state")
+
+
+def toggle(label: str, tooltip: str) -> ipywidgets.ToggleButton:
+    """A button that stays pressed, no wider than its label."""
+    return ipywidgets.ToggleButton(description=label, tooltip=tooltip, layout=NARROW)
 
 
 def checkbox(label: str) -> ipywidgets.Checkbox:

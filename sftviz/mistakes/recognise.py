@@ -1,8 +1,9 @@
 """Which mistakes give an answer: the right step and every mistake are run on the same arguments."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from sftviz.inputs import StepInputs
 from sftviz.mistakes.answer import Answer, read_answer
 from sftviz.mistakes.backward import BACKWARDS, DTYPES, RETURNS, SIGNS
+from sftviz.mistakes.changes import CHANGES, SPECIAL
 from sftviz.mistakes.divisors import CONSTANTS, DIVISORS
 from sftviz.mistakes.masks import MASKS
 from sftviz.mistakes.mistake import Mistake
@@ -18,11 +20,21 @@ from sftviz.mistakes.telling import TELLING
 from sftviz.step import sft_microbatch_train_step
 from sftviz.validate import brief
 
-STEP_MISTAKES = (*DIVISORS, *CONSTANTS, *MASKS, *SIGNS, *DTYPES, *BACKWARDS, *RETURNS)
+KINDS = {
+    "divisor": DIVISORS,
+    "constant": CONSTANTS,
+    "mask": MASKS,
+    "sign": SIGNS,
+    "dtype": DTYPES,
+    "backward": BACKWARDS,
+    "return": RETURNS,
+}
+STEP_MISTAKES = tuple(chain(*KINDS.values()))
 QUANTITIES = ("num_tokens", "masked_sum", "loss", "scaled_loss", "grad")
 
+HAS_GRAD, HAS_GRAPH = "has grad", "has graph"
 _AT_RESPONSE = "grad at response tokens"  # what one number for "grad" is about
-_RIGHT = Mistake("the right step", "", "", "step", sft_microbatch_train_step)
+RIGHT = Mistake("the right step", "", "", "step", sft_microbatch_train_step)
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ cannot be told apart: change B.
     read = read_answer(answer, quantity, arguments.policy_log_probs.shape)
     if quantity == "grad" and read.value.ndim == 0:
         quantity = _AT_RESPONSE
-    is_right = _gives(_RIGHT, read, quantity, arguments)
+    is_right = _gives(RIGHT, read, quantity, arguments)
     found = tuple(
         mistake
         for mistake in STEP_MISTAKES
@@ -79,13 +91,17 @@ cannot be told apart: change B.
     )
 
 
-def run_on(mistake: Mistake, arguments: StepInputs) -> dict[str, Tensor] | None:
-    """What a mistake gives in place of each quantity, in float64; None if it raises an error."""
+def run_on(mistake: Mistake, arguments: StepInputs, calls: int = 1) -> dict[str, Tensor] | None:
+    """What a mistake gives in place of each quantity, in float64; None if it raises an error.
+
+    Of several calls, the results of the last one, and the gradient of all.
+    """
     G, c = arguments.gradient_accumulation_steps, arguments.normalize_constant
     with torch.inference_mode(False), torch.enable_grad():
         leaf = arguments.policy_log_probs.detach().clone().requires_grad_()
         try:
-            loss, metadata = mistake.run(leaf, arguments.response_mask.clone(), G, c)
+            for _ in range(calls):
+                loss, metadata = mistake.run(leaf, arguments.response_mask.clone(), G, c)
         except (RuntimeError, IndexError, ArithmeticError):  # a wrong step may fail
             return None
     found = {name: torch.as_tensor(value).detach().double() for name, value in metadata.items()}
@@ -97,6 +113,8 @@ def run_on(mistake: Mistake, arguments: StepInputs) -> dict[str, Tensor] | None:
         "loss": scaled_loss * G,  # the last line of the step divides it by G
         "scaled_loss": scaled_loss,
         "grad": grad,
+        HAS_GRAD: torch.tensor(float(leaf.grad is not None)),
+        HAS_GRAPH: torch.tensor(float(loss.requires_grad)),
         _AT_RESPONSE: grad[is_response] if is_response.any() else grad,
     }
 
@@ -112,7 +130,7 @@ def _touching(quantity: str) -> frozenset[Mistake]:
     # What is returned wrongly was right inside the step.
     candidates = [each for each in STEP_MISTAKES if quantity != "loss" or each not in RETURNS]
     return frozenset(
-        each for each in candidates if len(_groups((_RIGHT, each), quantity, TELLING)) > 1
+        each for each in candidates if len(_groups((RIGHT, each), quantity, TELLING)) > 1
     )
 
 
@@ -149,7 +167,7 @@ def _sentences(
         yield f"{answer.text} is right."
         if found:
             yield f"{_count(found)} it here too: {names}."
-            yield from _advice([_RIGHT, *found], quantity, arguments)
+            yield from _advice([RIGHT, *found], quantity, arguments)
     else:
         yield f"{answer.text} is not {quantity}."
         yield f"{_count(found)} it here: {names}."
@@ -175,7 +193,7 @@ def _advice(mistakes: Sequence[Mistake], quantity: str, arguments: StepInputs) -
     def groups(names: Sequence[str]) -> list[list[Mistake]]:
         return _groups(mistakes, quantity, _changed(arguments, names))
 
-    needed = [*_CHANGES, *_SPECIAL]
+    needed = [*CHANGES, *SPECIAL]
     most = groups(needed)
     for name in reversed(needed):
         fewer = [each for each in needed if each != name]
@@ -197,57 +215,8 @@ def _advice(mistakes: Sequence[Mistake], quantity: str, arguments: StepInputs) -
             yield f"{names} always give the same {quantity}: look at {where}."
 
 
-# The first that is enough is advised.
-_CHANGES: dict[str, Callable[[StepInputs], StepInputs]] = {
-    "B": lambda x: _one_more_row(x),
-    "G": lambda x: _with(x, G=x.gradient_accumulation_steps % 1000 + 4),
-    "c": lambda x: _with(x, c=x.normalize_constant * (7 if x.normalize_constant <= 1 else 1 / 7)),
-    "the mask": lambda x: _with(x, mask=_pattern(x.response_mask)),
-    "the log-probs": lambda x: _with(x, log_probs=_sloped(x.policy_log_probs)),
-}
-_SPECIAL: dict[str, Callable[[StepInputs], StepInputs]] = {
-    "a masked log-prob to NaN": lambda x: _with(
-        x, log_probs=x.policy_log_probs.where(x.response_mask != 0, float("nan"))
-    ),
-    "the dtype to bfloat16": lambda x: _with(x, log_probs=x.policy_log_probs.bfloat16()),
-}
-
-
 def _changed(arguments: StepInputs, names: Sequence[str]) -> list[StepInputs]:
     """The changed arguments, and each special batch beside them: NaN would hide all else."""
-    for name, change in _CHANGES.items():
+    for name, change in CHANGES.items():
         arguments = change(arguments) if name in names else arguments
-    return [arguments, *(make(arguments) for name, make in _SPECIAL.items() if name in names)]
-
-
-def _with(
-    x: StepInputs,
-    log_probs: Tensor | None = None,
-    mask: Tensor | None = None,
-    G: int | None = None,
-    c: float | None = None,
-) -> StepInputs:
-    return StepInputs(
-        x.policy_log_probs if log_probs is None else log_probs,
-        x.response_mask if mask is None else mask,
-        x.gradient_accumulation_steps if G is None else G,
-        x.normalize_constant if c is None else c,
-    )
-
-
-def _one_more_row(x: StepInputs) -> StepInputs:
-    log_probs, mask = x.policy_log_probs, x.response_mask
-    return _with(x, torch.cat([log_probs, log_probs[:1] * 1.4]), torch.cat([mask, mask[:1]]))
-
-
-def _sloped(log_probs: Tensor) -> Tensor:
-    slope = torch.linspace(0.1, 1.9, log_probs.numel(), device=log_probs.device)
-    return log_probs - slope.to(log_probs.dtype).reshape(log_probs.shape)
-
-
-def _pattern(mask: Tensor) -> Tensor:
-    """A mask with rows of unequal length, and masked tokens before, among and after the others."""
-    B, S = mask.shape
-    rows, columns = torch.arange(B).unsqueeze(1), torch.arange(S)
-    is_response = ((2 * rows + columns) % 3 == 1) | ((columns == S - 2) & (rows == 0))
-    return is_response.to(mask.device)
+    return [arguments, *(make(arguments) for name, make in SPECIAL.items() if name in names)]

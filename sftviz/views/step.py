@@ -99,6 +99,17 @@ def step_flow(
     return Drawing(sections(bodies, first=0, beside=beside), alt)
 
 
+def inputs(
+    trace: StepTrace,
+    width: int,
+    columns: int | range | slice | None = None,
+    rows: int | range | slice | None = None,
+) -> Node:
+    """The arguments of a step, as `step_flow` begins with them."""
+    fields = "policy_log_probs", "response_mask"
+    return _inputs(_fit(trace, None, width, columns, rows, (), fields), width, ())
+
+
 def readings(trace: StepTrace) -> dict[str, Text]:
     """The results of the step by name: for a line that is always visible above the picture."""
     quantities = ("num_tokens", "masked_sum", "loss", "scaled_loss", "grad")
@@ -307,6 +318,7 @@ def _fit(
     wanted_columns: int | range | slice | None,
     wanted_rows: int | range | slice | None,
     signs: Sequence[Place],
+    fields: Sequence[str] = TOKEN_FIELDS,
 ) -> _TokenGrids:
     """Choose the rows and columns of a trace that a width in cells has room for."""
     B, S = trace.policy_log_probs.shape
@@ -322,14 +334,15 @@ def _fit(
 
     def write(columns: range) -> Iterator[int]:
         part = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-        for field in TOKEN_FIELDS:
+        for field in fields:
             texts[field] = {
                 row: dict(zip(columns, map(number, line), strict=True))
                 for row, line in zip(rows, getattr(trace, field)[part].tolist(), strict=True)
             }
             yield max([len(text) for line in texts[field].values() for text in line.values()])
 
-    sums_width = max(_SUMS, *map(len, sums.values()))
+    has_sums = "masked_log_probs" in fields
+    sums_width = max(_SUMS, *map(len, sums.values())) if has_sums else 0
     room = width - sums_width
     columns = fit_columns(S, room, write, _NARROWEST_CELL, first_column, most_columns)
     lens = Lens(rows.start, len(rows), columns.shown.start, len(columns.shown))
