@@ -1,6 +1,6 @@
 """What takes seconds or minutes: small models and a task for them, training, several ranks.
 
-May import: `sftviz`, `torch`. May be imported by: `views`, `explorers`.
+May import: `sftviz`, `torch`. May be imported by: `views`, `explorers`, `hunt`.
 """
 
 from sftviz.experiments.bigram import BigramModel, make_window

@@ -4,7 +4,7 @@ Read it in this order: `mistake.py` is the value; `divisors.py`, `masks.py` and 
 about one step, `accumulation.py` about windows of steps, `log_probs.py` about a model's output;
 `telling.py` are batches on which no two of them do the same; `recognise.py` finds the mistakes that
 give an answer. May import: `sftviz`, `torch`. May be imported by:
-`exercises`, `predictions`.
+`exercises`, `predictions`, `hunt`.
 """
 
 from sftviz.mistakes.accumulation import ACCUMULATION, accumulate_windows

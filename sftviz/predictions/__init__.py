@@ -2,5 +2,5 @@
 
 Read it in this order: `question.py` is a question as a value; `reply.py` compares an answer with
 what is computed, and finds what would have led to it; `record.py` is what was answered so far. May
-import: `sftviz`, `mistakes`, `drawing`, `torch`. May be imported by: no other room.
+import: `sftviz`, `mistakes`, `drawing`, `torch`. May be imported by: `hunt`.
 """
