@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.explorers.accumulation import AccumulationExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
+    from sftviz.explorers.prediction import Beliefs, Prediction
     from sftviz.explorers.step import StepExplorer
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
@@ -50,11 +51,13 @@ __version__ = "0.1.0"
 _LAZY = {
     "MISTAKES": "sftviz.mistakes",
     "AccumulationExplorer": "sftviz.explorers.accumulation",
+    "Beliefs": "sftviz.explorers.prediction",
     "Finding": "sftviz.inspection.checks.finding",
     "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",
     "LogitsExplorer": "sftviz.explorers.logits",
     "Mistake": "sftviz.mistakes",
+    "Prediction": "sftviz.explorers.prediction",
     "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
     "Verdict": "sftviz.exercises.verdict",
@@ -66,9 +69,9 @@ _LAZY = {
 # fmt: off
 __all__ = [
     "FIVE_WORDS", "MISTAKEN_SCALINGS", "MISTAKES", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
-    "AccumulationExplorer", "AccumulationTrace", "Drawing", "Finding", "GradientShares",
+    "AccumulationExplorer", "AccumulationTrace", "Beliefs", "Drawing", "Finding", "GradientShares",
     "Inspection", "InspectionExplorer", "LogitsExplorer", "LogitsInputs", "LogitsTrace",
-    "MicrobatchRecord", "Mistake", "Recognition", "Scaling", "Stage", "StepExplorer",
+    "MicrobatchRecord", "Mistake", "Prediction", "Recognition", "Scaling", "Stage", "StepExplorer",
     "StepInputs", "StepTrace", "TokenBatch", "Verdict", "accumulate", "accumulation_flow",
     "build_token_batch", "check_step", "compute_entropy", "explain_step",
     "full_batch_gradient", "get_response_log_probs", "gradient_formula", "gradient_shares",

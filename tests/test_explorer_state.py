@@ -22,7 +22,7 @@ from sftviz import (
     StepInputs,
 )
 from sftviz.explorers.accumulation import WindowSetting
-from sftviz.explorers.base import _parts_of
+from sftviz.explorers.widget import _parts_of
 
 STATES = {
     StepExplorer: StepInputs,

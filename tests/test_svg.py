@@ -10,7 +10,7 @@ import torch
 from sftviz import WORKED_EXAMPLE, key_formula, step_flow, token_table, trace_step
 from sftviz.drawing import svg
 from sftviz.drawing.scene import Arrow, Card, Cell, Column, Row, Text, lower
-from sftviz.drawing.theme import OVERVIEW_TONES, TONES
+from sftviz.drawing.theme import OVERVIEW_TONES, QUESTION_TONES, TONES
 from sftviz.step import StepTrace
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -156,7 +156,7 @@ def test_nothing_in_it_can_act_or_call_out(hostile_svg):
 def test_a_picture_that_stands_alone_has_colours_and_a_live_one_brings_none(worked):
     scene = key_formula(worked).scene
     light, dark, page = svg.draw(scene), svg.draw(scene, "dark"), svg.draw(scene, "page")
-    for tone in TONES.keys() - {"lit", *OVERVIEW_TONES}:
+    for tone in TONES.keys() - {"lit", *OVERVIEW_TONES, *QUESTION_TONES}:
         assert f".{tone}" in light and f".{tone}" in dark
     assert ".lit" not in light and ".lit" in svg.stylesheet("live")
     assert light != dark and "<style>" in light

@@ -16,7 +16,7 @@ from matplotlib.path import Path as Outlines
 from sftviz.drawing.bars import place_bars
 from sftviz.drawing.scene import Arrow, Cell, Frame, Node, Outline, Shape, Strip, Text
 from sftviz.drawing.svg import CELL_HEIGHT, CELL_WIDTH, MARGIN
-from sftviz.drawing.theme import paint
+from sftviz.drawing.theme import SENTENCES, paint
 
 _PIXELS_PER_INCH = 96  # as in an SVG, so that both have the same size
 _POINTS = 72 / _PIXELS_PER_INCH
@@ -93,15 +93,15 @@ def _installed() -> dict[str, str]:
 def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
     match shape:
         case Text(text, tone):
-            is_title = tone == "title"
+            is_sentence = tone in SENTENCES
             ax.text(
                 left,
                 top + 15,
                 text,
                 color=paint(tone, "light").ink,
-                family=_TITLE_FONT if is_title else None,
-                weight="bold" if is_title else "normal",
-                size=(14 if is_title else _SIZE) * _POINTS,
+                family=_TITLE_FONT if is_sentence else None,
+                weight="bold" if tone in ("title", "reply") else "normal",
+                size=(14 if is_sentence else _SIZE) * _POINTS,
                 parse_math=False,  # a token may contain a $
             )
         case Cell(text, _, tone):

@@ -5,7 +5,7 @@ stylesheet. Nothing has an id, so a page can show many pictures. Groups are not
 nested, except in the one around all of them, so a page can compare two pictures group by group.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 from html import escape
 from typing import Literal
@@ -25,19 +25,20 @@ from sftviz.drawing.scene import (
     Text,
     lower,
 )
-from sftviz.drawing.theme import OVERVIEW_TONES, TONES, Mode, paint
+from sftviz.drawing.theme import OVERVIEW_TONES, QUESTION_TONES, SENTENCES, TONES, Mode, paint
 
 CELL_WIDTH, CELL_HEIGHT = 8, 21  # px
 MARGIN = 8  # px around the scene
 FONT = "'DejaVu Sans Mono',Menlo,'Cascadia Mono',Consolas,ui-monospace,monospace"
 TITLE_FONT = "system-ui,'Segoe UI','DejaVu Sans',sans-serif"
+_ALL = frozenset({*TONES, "strip"})
 
 
 def draw(scene: Node, mode: Mode | Literal["page"] = "light") -> str:
     """Draw a scene as a whole SVG document; in "page" it is light or dark, as its page is."""
     page = lower(scene)
-    has_strips = any([isinstance(shape, Strip) for _, _, shape in page.marks])
-    return markup(page, style=f"<style>{stylesheet(mode, has_strips=has_strips)}</style>")
+    used = {shape.tone for _, _, shape in page.marks}
+    return markup(page, style=f"<style>{stylesheet(mode, used)}</style>")
 
 
 def markup(page: Page, style: str = "") -> str:
@@ -56,8 +57,10 @@ def size(page: Page) -> tuple[int, int]:
     return page.width * CELL_WIDTH + 2 * MARGIN, page.height * CELL_HEIGHT + 2 * MARGIN
 
 
-def stylesheet(mode: Mode | Literal["page"], *, has_strips: bool = True) -> str:
-    """Fonts, lines, and the colours of every tone, for `markup`."""
+def stylesheet(mode: Mode | Literal["page"], used: Set[str] = _ALL) -> str:
+    """Fonts, lines, and the colours of every tone, for `markup`; of rare tones, if one is used."""
+    has_strips = "strip" in used
+    has_questions = not used.isdisjoint(QUESTION_TONES)
     css = (
         f".sftviz text{{font:13px {FONT};white-space:pre;unicode-bidi:isolate}}"
         f".sftviz .title text{{font:600 14px {TITLE_FONT}}}"
@@ -69,7 +72,14 @@ def stylesheet(mode: Mode | Literal["page"], *, has_strips: bool = True) -> str:
             ".sftviz .plain,.sftviz .area{stroke:none!important}"
             ".sftviz path.sign{stroke-width:3}.sftviz .lens>rect{stroke-width:2}"
         )
-    tones = [tone for tone in TONES if has_strips or tone not in OVERVIEW_TONES]
+    if has_questions:
+        css += (
+            f".sftviz .prose text{{font:14px {TITLE_FONT}}}"
+            f".sftviz .reply text{{font:600 14px {TITLE_FONT}}}"
+            ".sftviz .asked>rect{stroke-dasharray:4 3}.sftviz .asked text{font-weight:600}"
+        )
+    absent = {*(() if has_strips else OVERVIEW_TONES), *(() if has_questions else QUESTION_TONES)}
+    tones = [tone for tone in TONES if tone not in absent]
     if mode == "page":
         # The light colours first: some programs that draw SVG ignore what is in an @media.
         dark = f"@media (prefers-color-scheme:dark){{{_colours(tones, 'dark')}}}"
@@ -103,7 +113,9 @@ def _elements(x: int, y: int, shape: Shape) -> str:
     match shape:
         case Text(text, tone):
             # With this length the text fills its cells in any font.
-            length = f' textLength="{text_width(text) * CELL_WIDTH}"' if tone != "title" else ""
+            length = (
+                f' textLength="{text_width(text) * CELL_WIDTH}"' if tone not in SENTENCES else ""
+            )
             return f'<text x="{left}" y="{top + 15}"{length}>{escape(text)}</text>'
         case Cell(text, width, tone):
             box = (left + 0.5, top + 1.5, width * CELL_WIDTH - 1, CELL_HEIGHT - 3)

@@ -56,12 +56,18 @@ TONES = {
     "bar": _tone("- #3a80bf -", "- #5b9fd8 -"),
     "sign": _tone("#9c2f0c - #d2602c", "#fbc2a8 - #dd7a4d"),
     "lens": _tone("- - #111827", "- - #f4f5f7"),
+    # Questions and answers: sentences, what is said to a wrong answer, a cell to be filled.
+    "prose": _tone("#1f2937 - -", "#e6e8eb - -"),
+    "reply": _tone("#9c2f0c - -", "#fbc2a8 - -"),
+    "asked": _tone("#1f2937 #ffffff #1f2937", "#e6e8eb #1b1f25 #e6e8eb"),
     # A value that has just changed in a live drawing. Last, so that it overrides the other tones.
     "lit": _tone("#8a4b00 #ffe066 #a67c00", "#ffd43b #5c4800 #c9a227"),
 }
 
 
 OVERVIEW_TONES = ("bar", "sign", "lens")
+QUESTION_TONES = ("prose", "reply", "asked")
+SENTENCES = ("title", "prose", "reply")  # not in columns of cells, so in letters of unequal width
 
 
 def paint(tone: str, mode: Mode) -> Paint:

@@ -1,5 +1,5 @@
 """Live pictures with controls, one file per subject. An explorer has one state.
 
-May import: `sftviz`, `drawing`, `views`, `live`, `inspection`, `experiments`, `torch`,
-`ipywidgets`, `traitlets`. May be imported by: nobody else.
+May import: `sftviz`, `drawing`, `views`, `live`, `inspection`, `experiments`, `predictions`,
+`torch`, `ipywidgets`, `traitlets`. May be imported by: nobody else.
 """

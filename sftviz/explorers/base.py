@@ -1,7 +1,6 @@
 """What all explorers have in common: one state, a picture of it, and controls that change it."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -17,14 +16,13 @@ from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Column, Outline, Row, Text, lower
 from sftviz.explorers.code import written
+from sftviz.explorers.widget import LiveWidget, parse_key
 from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.focus import starts
 from sftviz.views.overview import asked
-from sftviz.views.parts import FRAME, NARROWEST, WIDTH, readout
+from sftviz.views.parts import FRAME, WIDTH, readout
 
 _SCROLLS = '<pre style="max-height: 24em; overflow: auto">'  # the code of a large batch is long
-_ENTRY = re.compile(r"(\w+)\[([\d,]+)\]")  # the key of one entry of a tensor: `grad[1,3]`
-_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Field(traitlets.TraitType):
@@ -64,7 +62,7 @@ class Shown(traitlets.TraitType):
         explorer.move_lens(**{self.name: wish})
 
 
-class Explorer(ipywidgets.VBox):
+class Explorer(LiveWidget):
     """Controls above a live drawing. Both show one state: a frozen dataclass that can be run.
 
     The state is replaced as a whole: a new one is run and drawn first, and only then it counts. So
@@ -91,9 +89,7 @@ class Explorer(ipywidgets.VBox):
         limits: Mapping[str, float] = MappingProxyType({}),
         **traits: object,
     ) -> None:
-        super().__init__(**traits)
-        self.add_class("sftviz-explorer")
-        self.live = LiveDrawing(actions=dict(actions), limits=dict(limits))
+        super().__init__(LiveDrawing(actions=dict(actions), limits=dict(limits)), **traits)
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
         self._links: list[ipywidgets.Widget] = []
         self._is_showing_controls = False
@@ -222,7 +218,7 @@ class Explorer(ipywidgets.VBox):
         """
         tensors: dict[str, Tensor] = {}
         for key, value in entries.items():
-            name, index = _parse(key)
+            name, index = parse_key(key)
             if not index or name not in self.live.actions:
                 can = ", ".join(self.live.actions) or "nothing"
                 raise ValueError(f"{key} can't be changed here: change {can}.")
@@ -280,7 +276,7 @@ class Explorer(ipywidgets.VBox):
         with self.live.hold_sync():  # one message
             if is_new_generation:  # changes that were made in the old picture are void
                 self.live.generation += 1
-            if _parse(self.live.selected)[1] not in ((), selected):
+            if parse_key(self.live.selected)[1] not in ((), selected):
                 self.live.selected = ""  # so that selecting the same again is a change
             self.live.error = NO_ERROR
             self.live.show(*picture, self._edits_id)
@@ -315,11 +311,6 @@ class Explorer(ipywidgets.VBox):
         """Draw the state again, and set the controls to it."""
         self._become(self.state, self.trace, self.selected, lens=self._lens)
 
-    def close(self) -> None:
-        """Close this explorer and every widget that belongs to it."""
-        for widget in _parts_of(self, []):
-            ipywidgets.Widget.close(widget)
-
     @property
     def _view_traits(self) -> list[str]:
         """The traits that say what is looked at."""
@@ -348,7 +339,7 @@ class Explorer(ipywidgets.VBox):
     ) -> tuple:
         """The part of a state that is shown (None: all of it), and all that the page shows of it,
         complete: its markup, description and values."""
-        width = max(NARROWEST, min(self.live.columns or WIDTH, WIDTH))
+        width = self.fit(WIDTH)
         drawing = self.draw(state, trace, width, lens)
         line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
         page = lower(Column((line, drawing.scene)))
@@ -375,7 +366,7 @@ class Explorer(ipywidgets.VBox):
         """The values that can be changed in a drawing, by key; None for NaN and infinity."""
         indices: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in self.live.actions}
         for key in keys:
-            name, index = _parse(key)
+            name, index = parse_key(key)
             if index and name in indices:
                 indices[name][key] = index
         values = {}
@@ -405,7 +396,7 @@ class Explorer(ipywidgets.VBox):
         self.live.acknowledged = self._edits_id  # also what was refused, and what was empty
 
     def _on_selected(self, change: dict) -> None:
-        index = _parse(change["new"])[1]
+        index = parse_key(change["new"])[1]
         is_there = index and self.has_entry(self.state, index)
         if is_there and _inside(index, self._outline) == index:  # else from a picture that is gone
             self.selected = index
@@ -415,18 +406,6 @@ class Explorer(ipywidgets.VBox):
             return
         with self.live.guard():
             self.on_control(name, value)
-
-    def __repr__(self) -> str:
-        return self.drawing.text
-
-    _ipython_display_ = None  # where ipywidgets 7 has one, it would leave out the picture
-
-    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict[str, object], dict[str, object]]:
-        # The picture beside the widget: what a notebook shows before it has run. The widget as
-        # anywidget shows one of its own, which adds what Colab needs.
-        data, metadata = self.live._repr_mimebundle_(**kwargs)
-        view = data[_VIEW] | {"model_id": self.model_id}
-        return {_VIEW: view} | self.drawing._repr_mimebundle_(), metadata
 
 
 def is_index(index: tuple[int, ...], tensor: Tensor) -> bool:
@@ -457,23 +436,6 @@ def _differs(new: object, old: object) -> bool:
     return isinstance(old, Tensor) or type(new) is not type(old) or new != old
 
 
-def _parse(key: str) -> tuple[str, tuple[int, ...]]:
-    """The name and the index in the key of one entry; for other keys the index is empty."""
-    entry = _ENTRY.fullmatch(key)
-    return (entry[1], tuple(map(int, entry[2].split(",")))) if entry else (key, ())
-
-
 def _rounded(value: float) -> float | None:
     # A float32 has six reliable digits: −0.3, not −0.30000001192092896.
     return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _parts_of(widget: ipywidgets.Widget, seen: list[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
-    """A widget and all widgets that it consists of: children, layouts, styles, links."""
-    if widget not in seen:
-        seen.append(widget)
-        for value in (*widget._trait_values.values(), getattr(widget, "_links", ())):
-            for part in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(part, ipywidgets.Widget):
-                    _parts_of(part, seen)
-    return seen

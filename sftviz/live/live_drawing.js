@@ -4,8 +4,8 @@
 // `loss` for a scalar, `lens` for the frame around what is shown of a large batch. The page and the
 // kernel share the traits of `LiveDrawing` in widget.py:
 //
-// - The kernel writes `actions` and `limits` once: what can be changed, how, and up to where. It
-//   writes `svg`, `alt`, `values` and `acknowledged` in one message for each new picture, and
+// - The kernel writes `actions`, `limits` and `names` once: what can be changed, how, up to where,
+//   and what it is called, where its key does not say that. It writes `svg`, `alt`, `values` and `acknowledged` in one message for each new picture, and
 //   `error` when an exception was raised or no longer applies.
 // - The page writes `selected` when a cell gets focus, `columns` when the width changes, and
 //   `edits` {id, generation, values} when a person changes a value.
@@ -19,15 +19,19 @@
 // - Where the lens is, is a value as all others: `lens[row]` and `lens[column]` in `values` and in
 //   `edits` are the first ones that are shown, from 0. In `values` there are also how many are
 //   shown, `lens[rows]` and `lens[columns]`, and of how many: `lens[all rows]`, `lens[all columns]`.
+// - Of what is typed, the value is the text. Of what is chosen, the cells `option[0,0]`,
+//   `option[0,1]`, ... share the value `option[0]`: the place of the chosen one, or −1. Enter in the
+//   last empty box sets the value `commit` to 1.
 // - `generation` counts how often the kernel has replaced all values, as a reset does. Both sides
 //   ignore edits of an earlier generation, because they can arrive after the reset.
 
 /**
  * The shared traits. JSON has no NaN and no infinity: such a value is null.
+ * @typedef {"toggle" | "move" | "type" | "choose"} Action
  * @typedef {{svg: string, alt: string, selected: string, columns: number,
- *   actions: Record<string, "toggle" | "move">, limits: Record<string, number>,
- *   values: Record<string, number | null>, acknowledged: number, generation: number,
- *   edits: {id: number, generation: number, values: Record<string, number>},
+ *   actions: Record<string, Action>, limits: Record<string, number>, names: Record<string, string>,
+ *   values: Record<string, number | string | null>, acknowledged: number, generation: number,
+ *   edits: {id: number, generation: number, values: Record<string, number | string>},
  *   error: {message: string, traceback: string}}} State
  * @typedef {(event: string, callback: () => void) => void} Listen
  * @typedef {{get: <K extends keyof State>(name: K) => State[K], on: Listen, off: Listen,
@@ -35,6 +39,7 @@
  * @typedef {ReturnType<typeof createEdits>} Edits
  * @typedef {ReturnType<typeof createLens>} Lens
  * @typedef {ReturnType<typeof createPicture>} Picture
+ * @typedef {ReturnType<typeof createBoxes>} Boxes
  */
 
 const CELL = "g[data-key]:has(> rect)"; // selects the framed values, which can have focus
@@ -70,6 +75,9 @@ const LABELS = { // of quantities that have a value for each token
   grad: "gradient", logits_grad: "gradient of the logit",
 };
 
+/** @type {Record<Action, string>} */
+const ROLES = { toggle: "checkbox", move: "button", choose: "radio", type: "presentation" };
+
 /** @param {string} key */
 function parse(key) {
   const [quantity, index] = key.replace("]", "").split("[");
@@ -94,6 +102,13 @@ const explorerOf = (el) => el.closest(".sftviz-explorer") ?? el;
 /** @param {Model} model @param {string} key */
 const actionOf = (model, key) => model.get("actions")[parse(key).quantity];
 
+/** Which of several a cell stands for, and the key of the value that they share.
+ * @param {string} key */
+function choiceOf(key) {
+  const { quantity, index } = parse(key);
+  return { key: `${quantity}[${index.slice(0, -1)}]`, place: Number(index.at(-1)) };
+}
+
 /** All values sent in one event go in one message. @template {keyof State} K
  * @param {Model} model @param {K} name @param {State[K]} value */
 function send(model, name, value) {
@@ -107,7 +122,7 @@ function send(model, name, value) {
 function createEdits(model, onStatus, signal) {
   let timer = 0, isOverdue = false;
 
-  /** @returns {Record<string, number>} */
+  /** @returns {Record<string, number | string>} */
   const pending = () =>
     model.get("edits").generation === model.get("generation") ? model.get("edits").values : {};
   /** @param {string} key */
@@ -116,13 +131,17 @@ function createEdits(model, onStatus, signal) {
   /** Change a value, to a hundredth and up to its limit. @param {string} key @param {number} to */
   function set(key, to) {
     const limit = model.get("limits")[parse(key).quantity] ?? Infinity;
-    const value = Math.min(limit, Math.round(to * 100) / 100);
+    put(key, Math.min(limit, Math.round(to * 100) / 100));
+  }
+
+  /** @param {string} key @param {number | string} value */
+  function put(key, value) {
     if (value !== find(key)) submit({ ...pending(), [key]: value });
   }
 
   /** Send edits; without values, ask whether the kernel is there. Edits that it has not acknowledged
    * yet ask the same: sent again, they could undo what a control did since.
-   * @param {Record<string, number>} values */
+   * @param {Record<string, number | string>} values */
   function submit(values) {
     if (Object.keys({ ...values, ...pending() }).length === Object.keys(values).length)
       send(model, "edits", { id: Math.random(), generation: model.get("generation"), values });
@@ -145,8 +164,9 @@ function createEdits(model, onStatus, signal) {
   }
 
   signal.addEventListener("abort", () => clearTimeout(timer));
-  const get = (/** @type {string} */ key) => find(key) ?? 0;
-  return { get, set, ask: () => submit({}), onAcknowledged, isOverdue: () => isOverdue };
+  const get = (/** @type {string} */ key) => Number(find(key) ?? 0);
+  const text = (/** @type {string} */ key) => String(find(key) ?? "");
+  return { get, set, text, put, ask: () => submit({}), onAcknowledged, isOverdue: () => isOverdue };
 }
 
 /** Lens: moves the frame over the overview. It is moved by edits, so the kernel keeps it inside.
@@ -185,7 +205,7 @@ function createPicture(model, el, signal) {
   el.innerHTML = `<div class="sftviz-error" role="alert" hidden>
       <p></p><details><summary>Traceback</summary><pre></pre></details></div>
     <p class="sftviz-hint" hidden>${LENS_HINT}</p>
-    <div class="sftviz-picture" role="group"></div><div class="sftviz-status" role="status"></div>`;
+    <div class="sftviz-picture" role="group" tabindex="-1"></div><div class="sftviz-status" role="status"></div>`;
   /** @type {HTMLElement[]} */
   const [alert, message, details, , trace, hint, element, status] =
     Array.from(el.querySelectorAll("*"));
@@ -199,10 +219,10 @@ function createPicture(model, el, signal) {
 
   /** @param {string} selector @returns {SVGGElement[]} */
   const all = (selector) => Array.from(element.querySelectorAll(selector));
-  const cells = () => all(CELL);
+  const cells = () => all(CELL).filter((cell) => actionOf(model, keyOf(cell)) !== "type");
   /** @param {string} key */
   const cellOf = (key) => cells().find((cell) => keyOf(cell) === key);
-  const hasFocus = () => element.contains(document.activeElement);
+  const hasFocus = () => element.querySelector("svg")?.contains(document.activeElement) ?? false;
 
   /** Mark what is linked to the value under the pointer, or else in focus; and its stages. */
   function markLinked() {
@@ -244,11 +264,15 @@ function createPicture(model, el, signal) {
     const place = index.map((at, axis) => `${axes[axis]} ${Number(at) + 1}, `).join("");
     const name = `${LABELS[quantity] ?? quantity.replaceAll("_", " ")} ${cell.textContent}`;
     const isMasked = quantity !== "response_mask" && cell.matches(".masked");
-    const isChecked = model.get("values")[key] === 1;
-    cell.setAttribute("aria-label", place + name + (isMasked ? ", masked" : ""));
-    cell.setAttribute("role", action ? { toggle: "checkbox", move: "button" }[action] : "img");
+    const choice = choiceOf(key);
+    const isChecked = action === "choose" ? model.get("values")[choice.key] === choice.place
+      : model.get("values")[key] === 1;
+    cell.setAttribute("aria-label",
+      model.get("names")[key] ?? place + name + (isMasked ? ", masked" : ""));
+    cell.setAttribute("role", action ? ROLES[action] : "img");
     if (action) cell.setAttribute("data-action", action);
-    if (action === "toggle") cell.setAttribute("aria-checked", String(isChecked));
+    if (action === "toggle" || action === "choose")
+      cell.setAttribute("aria-checked", String(isChecked));
     if (action === "move") cell.setAttribute("aria-keyshortcuts", "Plus -");
   }
 
@@ -256,8 +280,9 @@ function createPicture(model, el, signal) {
   function describeLens(lens) {
     const values = model.get("values");
     const [rows, columns] = ["row", "column"].map((name) => {
-      const [first, count] = [values[`${LENS}[${name}]`] ?? 0, values[`${LENS}[${name}s]`] ?? 0];
-      return { first: first + 1, last: first + count, most: values[`${LENS}[all ${name}s]`] ?? 0 };
+      const [first, count, most] =
+        [name, `${name}s`, `all ${name}s`].map((at) => Number(values[`${LENS}[${at}]`] ?? 0));
+      return { first: first + 1, last: first + count, most };
     });
     const text = `tokens ${columns.first} to ${columns.last} of ${columns.most}, ` +
       `rows ${rows.first} to ${rows.last} of ${rows.most}`;
@@ -288,8 +313,10 @@ function createPicture(model, el, signal) {
     const isAlike = parts.length === shown.length && parts[0] === shown[0];
     const hadFocus = hasFocus();
     const place = cells().findIndex((cell) => cell.matches("[tabindex='0']"));
-    if (!isAlike) element.innerHTML = model.get("svg");
-    else all("g").forEach((group, i) => {
+    if (!isAlike) {
+      element.querySelector("svg")?.remove();
+      element.insertAdjacentHTML("afterbegin", model.get("svg"));
+    } else all("g").forEach((group, i) => {
       if (parts[i + 1] !== shown[i + 1]) replace(group, parts[i + 1]);
     });
     shown = parts;
@@ -301,7 +328,7 @@ function createPicture(model, el, signal) {
     lensAt = `${row},${column}`;
     if (!cellOf(current))
       current = keyOf(cells().find((cell) => actionOf(model, keyOf(cell))) ?? cells()[0]);
-    all(`${CELL}:not([role])`).forEach(describe);
+    cells().filter((cell) => !cell.matches("[role]")).forEach(describe);
     const cell = all("[tabindex='0']")[0] ?? cellOf(current);
     cell?.setAttribute("tabindex", "0");
     if (hadFocus) cell?.focus({ preventScroll: true });
@@ -332,13 +359,98 @@ function createPicture(model, el, signal) {
   element.addEventListener("pointerover", ({ target }) => hover(closest(target, "[data-key]")));
   element.addEventListener("pointerleave", () => hover(null));
   signal.addEventListener("abort", () => clearTimeout(timer));
-  return { element, cells, select, draw, showError, current: () => current };
+  return { element, all, cells, cellOf, select, draw, showError, current: () => current };
+}
+
+/** Boxes: an input over each cell into which a number is typed. It has what a cell has not: a caret,
+ * paste, the keyboard of a touch screen, a role that screen readers know.
+ * Changes only the boxes in the picture; calls `edits`.
+ * @param {Model} model @param {Picture} picture @param {Edits} edits @param {AbortSignal} signal */
+function createBoxes(model, { element, all }, edits, signal) {
+  /** @type {Map<string, HTMLInputElement>} */ const boxes = new Map(); // by the key of the cell
+
+  /** @param {string} key */
+  function create(key) {
+    const box = document.createElement("input");
+    // Not inputmode="decimal": on some touch screens that keyboard has no minus.
+    Object.assign(box, { className: "sftviz-box", maxLength: 32, placeholder: "?" });
+    box.autocomplete = "off";
+    box.setAttribute("aria-label", model.get("names")[key] ?? key);
+    /** @param {number} from @param {number} by */
+    function change(from, by) {
+      box.value = String(Math.round((from + by) * 100) / 100);
+      edits.put(key, box.value);
+    }
+    const read = () => Number(box.value.replace("−", "-")) || 0;
+
+    let start = { id: NaN, y: 0, value: 0 }; // of a drag
+    box.addEventListener("input", () => edits.put(key, box.value));
+    box.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") finish();
+      if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+        event.preventDefault(); // or the caret would move
+        change(read(), event.key === "ArrowUp" ? 0.1 : -0.1);
+      }
+    });
+    box.addEventListener("pointerdown", ({ button, pointerId: id, clientY: y }) => {
+      if (!button) start = { id, y, value: read() };
+    });
+    box.addEventListener("pointermove", ({ pointerId, clientY }) => {
+      if (start.id !== pointerId) return;
+      const up = start.y - clientY;
+      if (!box.hasPointerCapture(pointerId) && Math.abs(up) <= DRAG_THRESHOLD) return;
+      box.setPointerCapture(pointerId);
+      change(start.value, up * DRAG_STEP);
+      box.setSelectionRange(box.value.length, box.value.length);
+    });
+    for (const end of ["pointerup", "pointercancel"])
+      box.addEventListener(end, () => { start.id = NaN; });
+    element.append(box);
+    return box;
+  }
+
+  /** Go to the next empty box; without one, commit. */
+  function finish() {
+    const empty = [...boxes.values()].find((box) => !box.value.trim());
+    if (empty) empty.focus();
+    else edits.put("commit", 1);
+  }
+
+  /** Put a box over each cell of the picture, and show its text. */
+  function place() {
+    const cells = all(CELL).filter((cell) => actionOf(model, keyOf(cell)) === "type");
+    const keys = cells.map(keyOf);
+    for (const [key, box] of boxes) {
+      if (keys.includes(key)) continue;
+      box.remove();
+      boxes.delete(key);
+    }
+    const { left, top } = element.getBoundingClientRect();
+    cells.forEach((cell, i) => {
+      cell.setAttribute("data-action", "type");
+      cell.setAttribute("aria-hidden", "true");
+      const box = boxes.get(keys[i]) ?? create(keys[i]);
+      boxes.set(keys[i], box);
+      const frame = /** @type {Element} */ (cell.firstElementChild).getBoundingClientRect();
+      box.style.left = `${frame.left - left + element.scrollLeft}px`;
+      box.style.top = `${frame.top - top}px`;
+      box.style.width = `${frame.width}px`;
+      box.style.height = `${frame.height}px`;
+      box.style.fontSize = `${13 / 18 * frame.height}px`; // as large as the letters of the picture
+      if (box.value !== edits.text(keys[i])) box.value = edits.text(keys[i]);
+    });
+  }
+
+  const sizes = new ResizeObserver(place);
+  sizes.observe(element);
+  signal.addEventListener("abort", () => sizes.disconnect());
+  return { place };
 }
 
 /** Pointer and keys: click, paint, drag, move from cell to cell, and move the lens.
  * Listens on the picture. Changes nothing itself: it calls `edits`, `lens` and `picture.select`.
  * @param {Model} model @param {Picture} picture @param {Edits} edits @param {Lens} lens */
-function listenToInput(model, { element, cells, select, current }, edits, lens) {
+function listenToInput(model, { element, cells, cellOf, select, current }, edits, lens) {
   // The pressed pointer (NaN: none), its last place, and the value to paint or to add a drag to.
   // Of a drag of the lens, the place is that of the press, relative to the middle of the frame.
   let gesture = { id: NaN, x: 0, y: 0, key: "", value: 0, isDrag: false };
@@ -371,6 +483,18 @@ function listenToInput(model, { element, cells, select, current }, edits, lens) 
     next.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
+  /** @param {string} key */
+  function choose(key) {
+    const choice = choiceOf(key);
+    edits.set(choice.key, choice.place);
+  }
+
+  /** The cell of an option whose text was clicked. @param {EventTarget | null} target */
+  function optionOf(target) {
+    const key = keyOf(closest(target, "[data-key]"));
+    return actionOf(model, key) === "choose" ? cellOf(key) : undefined;
+  }
+
   /** Where a point is, relative to the middle of the frame; in the middle, if it is outside.
    * @param {number} x @param {number} y */
   function fromMiddle(x, y) {
@@ -388,21 +512,22 @@ function listenToInput(model, { element, cells, select, current }, edits, lens) 
   }
 
   element.addEventListener("keydown", (event) => {
-    const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
-    if (ctrlKey || metaKey || altKey) return;
+    const { key, ctrlKey, metaKey, altKey, shiftKey, target } = event;
+    if (ctrlKey || metaKey || altKey || closest(target, "input")) return;
     const isTurn = key in PAGES && lens.isThere();
     if (isTurn) lens.turn(shiftKey ? "row" : "column", PAGES[key]);
     const [action, value] = [actionOf(model, current()), edits.get(current())];
     const isPress = key === " " || key === "Enter";
     if (key in KEY_STEPS && action === "move") edits.set(current(), value + KEY_STEPS[key]);
     if (isPress && action === "toggle") edits.set(current(), 1 - value);
+    if (isPress && action === "choose") choose(current());
     if (key in DIRECTIONS) go(key);
     if (isPress || isTurn || key in DIRECTIONS) event.preventDefault(); // or the page would scroll
   });
   element.addEventListener("focusin", ({ target }) => select(closest(target, CELL)));
   element.addEventListener("pointerdown", (event) => {
     const { button, pointerId: id, clientX: x, clientY: y, target } = event;
-    const cell = closest(target, CELL);
+    const cell = closest(target, CELL) ?? optionOf(target);
     if (!cell || button) return;
     event.preventDefault(); // or a drag would select text
     select(cell); // here too, because a window without focus has no focusin
@@ -414,7 +539,8 @@ function listenToInput(model, { element, cells, select, current }, edits, lens) 
       if (!gesture.x && !gesture.y) drag(event);
       return;
     }
-    if (!action) return;
+    if (action === "choose") choose(key);
+    if (!action || action === "choose") return;
     const value = action === "toggle" ? 1 - edits.get(key) : edits.get(key);
     gesture = { id, x, y, key, value, isDrag: false };
     element.setPointerCapture(id);
@@ -446,12 +572,14 @@ function listenToInput(model, { element, cells, select, current }, edits, lens) 
   });
 }
 
-/** Front end: keep keys from the notebook, name and watch the controls, report the width.
- * Changes attributes in the explorer around `el`, and sends `columns`. Calls `onControl` when a
- * control was used, with a sentence if it does not keep what was typed.
- * @param {Model} model @param {HTMLElement} el @param {AbortSignal} signal
- * @param {(note: string) => void} onControl */
-function adaptFrontEnd(model, el, signal, onControl) {
+/** Front end: keep keys from the notebook, name and watch the controls, report the width, and keep
+ * the focus. Changes attributes in the explorer around `el`, and sends `columns`. Calls `onControl`
+ * when a control was used, with a sentence if it does not keep what was typed.
+ * @param {Model} model @param {HTMLElement} el @param {HTMLElement} picture
+ * @param {AbortSignal} signal @param {(note: string) => void} onControl */
+function adaptFrontEnd(model, el, picture, signal, onControl) {
+  /** @type {EventTarget | null} */ let focused = null; // what had focus last
+
   /** Keep a key from the notebook, where `b` inserts a cell; not Ctrl+S from the application. */
   function keepKey(/** @type {Event} */ event) {
     const { key, ctrlKey, metaKey, target } = /** @type {KeyboardEvent} */ (event);
@@ -465,7 +593,8 @@ function adaptFrontEnd(model, el, signal, onControl) {
   /** Report the use of a control, and whether it keeps what was typed. */
   function watch(/** @type {Event} */ event) {
     const { type, key, target } = /** @type {KeyboardEvent} */ (event);
-    if (key === "Tab" || !closest(target, CONTROL)) return;
+    if (key === "Tab" || !closest(target, CONTROL) || closest(target, ".sftviz-picture"))
+      return;
     const box = /** @type {HTMLInputElement} */ (target);
     const read = () => box.value ?? box.textContent;
     const [typed, isEnd] = [read(), key === "Enter" || type === "change"];
@@ -484,10 +613,19 @@ function adaptFrontEnd(model, el, signal, onControl) {
     target?.dispatchEvent(new KeyboardEvent("keydown", key));
   }
 
+  function onFocus(/** @type {Event} */ { target }) {
+    focused = target;
+  }
+
   /** Adapt the explorer, which is there only after `render`; to repeat this changes nothing. */
   function adapt() {
     const explorer = explorerOf(el);
     explorer.addEventListener("keydown", keepKey, { signal });
+    explorer.addEventListener("focusin", onFocus, { signal });
+    if (focused instanceof Element && !focused.isConnected) { // it was removed
+      focused = null;
+      if (document.activeElement === document.body) picture.focus({ preventScroll: true });
+    }
     for (const type of ["pointerdown", "keydown", "input", "click", "change"])
       explorer.addEventListener(type, watch, { capture: true, signal });
     mutations.observe(explorer, { childList: true, subtree: true, attributeFilter: ["class"] });
@@ -530,19 +668,25 @@ function render({ model, el }) {
   }
   const picture = createPicture(model, el, signal);
   const edits = createEdits(model, showError, signal);
+  const boxes = createBoxes(model, picture, edits, signal);
+  function draw() {
+    picture.draw();
+    boxes.place();
+  }
   /** @type {Listen} */
   function on(event, callback) {
     model.on(event, callback);
     signal.addEventListener("abort", () => model.off(event, callback));
   }
-  on("change:svg", picture.draw);
+  on("change:svg", draw);
+  on("change:values", boxes.place);
   on("change:acknowledged", edits.onAcknowledged);
   on("change:error", showError);
   edits.onAcknowledged();
-  picture.draw();
+  draw();
   showError();
   listenToInput(model, picture, edits, createLens(model, edits));
-  adaptFrontEnd(model, el, signal, (text) => {
+  adaptFrontEnd(model, el, picture.element, signal, (text) => {
     note = text;
     showError();
     edits.ask();

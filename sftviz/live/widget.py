@@ -18,9 +18,11 @@ _HERE = Path(__file__).parent
 class LiveDrawing(anywidget.AnyWidget):
     """Shows a drawing in which some values can be changed.
 
-    `actions` maps a quantity to `toggle` (click, Space, or paint across several) or `move` (drag,
-    + and -). `values` are those that can be changed, by key, and where the lens of a large batch
-    is; `limits` has the largest value of a quantity. A person's changes arrive in `edits`.
+    `actions` maps a quantity to `toggle` (click, Space, or paint across several), `move` (drag,
+    + and -), `type` (a number as text, and Enter) or `choose` (one of several). `values` are those
+    that can be changed, by key, and where the lens of a large batch is; `limits` has the largest
+    value of a quantity, `names` what a value is called, where its key does not say it. A person's
+    changes arrive in `edits`.
     `selected` is the key of the cell that last had focus, `columns` the width of the page in
     character cells. The protocol, with `edits`, `acknowledged` and `generation`, is explained at
     the top of live_drawing.js.
@@ -41,6 +43,7 @@ class LiveDrawing(anywidget.AnyWidget):
     acknowledged = traitlets.Float(0).tag(sync=True)
     generation = traitlets.Int(0).tag(sync=True)
     limits = traitlets.Dict().tag(sync=True)
+    names = traitlets.Dict().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
     columns = traitlets.Int(0).tag(sync=True)
     error = traitlets.Dict(NO_ERROR).tag(sync=True)

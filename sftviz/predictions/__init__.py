@@ -1,6 +1,8 @@
 """Questions that a learner answers before seeing what is so.
 
 Read it in this order: `question.py` is a question as a value; `reply.py` compares an answer with
-what is computed, and finds what would have led to it; `record.py` is what was answered so far. May
-import: `sftviz`, `mistakes`, `drawing`, `torch`. May be imported by: `hunt`.
+what is computed, and finds what would have led to it; `record.py` is what was answered so far;
+`lines.py` and `picture.py` draw a question and its answer; `course/` has the questions of the
+notebooks. May import: `sftviz`, `mistakes`, `drawing`, `views`, `torch`. May be imported by:
+`explorers`, `hunt`.
 """

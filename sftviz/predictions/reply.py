@@ -47,21 +47,46 @@ def reply(ask: Ask, answer: object) -> Reply:
         >>> reply(loss, "5").message
         'No known mistake gives 5 here.'
     """
+    if answer is None:
+        return Reply(False, CANT_SAY, right_answer(ask), "")
     match ask:
         case Number():
-            return _to_number(ask, answer)
+            return _to_number(ask, _read_number(ask, answer))
         case Choice():
-            return _to_choice(ask, answer)
+            return _to_choice(ask, _read_choice(ask, answer))
         case Bits():
-            return _to_bits(ask, answer)
+            return _to_bits(ask, _read_bits(ask, answer))
 
 
-def _to_number(ask: Number, answer: object) -> Reply:
-    read = None if answer is None else read_number(answer, ask.quantity)
+def right_answer(ask: Ask) -> str:
+    """What is so, computed and written."""
+    match ask:
+        case Number():
+            return number(ask.value())
+        case Choice():
+            return ask.options[ask.value()].text
+        case Bits():
+            return _written(ask.value())
+
+
+def check_answer(ask: Ask, answer: object) -> None:
+    """Check that something is an answer to what was asked. Nothing is computed.
+
+    Raises:
+        ValueError: it is not; says what to do.
+    """
+    match ask:
+        case Number():
+            _read_number(ask, answer)
+        case Choice():
+            _read_choice(ask, answer)
+        case Bits():
+            _read_bits(ask, answer)
+
+
+def _to_number(ask: Number, read: Answer) -> Reply:
     truth = ask.value()
     right = number(truth)
-    if read is None:
-        return Reply(False, CANT_SAY, right, "")
     typed = read.value.item()
     yours = number(int(typed) if isinstance(truth, int) and typed.is_integer() else typed)
     # Pictures show four digits: nobody has to know more.
@@ -78,15 +103,10 @@ def _to_number(ask: Number, answer: object) -> Reply:
     return Reply(False, yours, right, message)
 
 
-def read_number(answer: object, quantity: str = "") -> Answer:
-    """Read a number as it was typed.
-
-    Raises:
-        ValueError: it is not a number.
-    """
+def _read_number(ask: Number, answer: object) -> Answer:
     if not isinstance(answer, str) or not answer.strip():
         raise ValueError(f"a number is asked for, got {brief(answer)}: type one such as -0.25.")
-    return read_answer(answer, quantity, torch.Size())
+    return read_answer(answer, ask.quantity, torch.Size())
 
 
 def _mistakes(ask: Number, answer: str) -> tuple[Mistake, ...]:
@@ -119,31 +139,28 @@ def _given_by(mistakes: Sequence[Mistake]) -> str:
     return f"The mistakes {', '.join(names[:-1])} and {names[-1]} give"
 
 
-def _to_choice(ask: Choice, answer: object) -> Reply:
-    count = len(ask.options)
-    if answer is not None and not (type(answer) is int and 0 <= answer < count):
-        raise ValueError(
-            f"the place of an option is asked for, from 0 to {count - 1}, got {brief(answer)}: "
-            "choose one of them."
-        )
-    truth = int(ask.value())
-    right = ask.options[truth].text
-    if answer is None:
-        return Reply(False, CANT_SAY, right, "")
-    chosen = ask.options[answer]
-    return Reply(answer == truth, chosen.text, right, chosen.reply)
+def _read_choice(ask: Choice, answer: object) -> int:
+    last = len(ask.options) - 1
+    if type(answer) is int and 0 <= answer <= last:
+        return answer
+    raise ValueError(
+        f"the place of an option is asked for, from 0 to {last}, got {brief(answer)}: "
+        "choose one of them."
+    )
 
 
-def _to_bits(ask: Bits, answer: object) -> Reply:
-    painted = None if answer is None else _read_bits(ask, answer)
-    truth = (ask.value() != 0).to(torch.int64)  # (B, S)
-    right = _written(truth)
-    if painted is None:
-        return Reply(False, CANT_SAY, right, "")
-    yours = _written(painted)
+def _to_choice(ask: Choice, place: int) -> Reply:
+    chosen = ask.options[place]
+    right = right_answer(ask)
+    return Reply(chosen.text == right, chosen.text, right, chosen.reply)
+
+
+def _to_bits(ask: Bits, painted: Tensor) -> Reply:
+    truth = ask.value() != 0  # (B, S)
+    yours, right = _written(painted), _written(truth)
     if yours == right:
         return Reply(True, yours, right, "")
-    causes = [cause for mask, cause in ask.beliefs if _written(mask() != 0) == yours]
+    causes = [cause for mask, cause in ask.beliefs if _written(mask()) == yours]
     if causes:
         return Reply(False, yours, right, _causes("this mask", causes, ()))
     wrong = (painted != truth).nonzero().tolist()
@@ -165,9 +182,9 @@ def _read_bits(ask: Bits, answer: object) -> Tensor:
             f"a mask of {shape[0]} × {shape[1]} bits is asked for, got {brief(answer)}: "
             "give rows of 0 and 1, one bit for each token."
         )
-    return bits.to(torch.int64)
+    return bits != 0
 
 
-def _written(bits: Tensor) -> str:
+def _written(mask: Tensor) -> str:
     """The rows of a mask: "1101 1111"."""
-    return " ".join("".join(str(int(bit)) for bit in row) for row in bits.tolist())
+    return " ".join("".join(str(int(bit)) for bit in row) for row in (mask != 0).tolist())
