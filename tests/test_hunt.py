@@ -12,12 +12,13 @@ from sftviz.accumulation import full_batch_gradient
 from sftviz.equivalence import gradient_equivalence
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.experiments.dates import CONTEXT_LENGTH, END, PAD, VOCABULARY, conversation
+from sftviz.explorers.prediction import Prediction
 from sftviz.hunt import loop
-from sftviz.hunt.bugs import CASES, NOTHING, Bug
-from sftviz.hunt.cases import case_equivalence, find_bug, run_bug, run_case
+from sftviz.hunt.bugs import CASES, HEALTHY, NOTHING, Bug
+from sftviz.hunt.cases import RUNS, case_equivalence, find_bug, run_bug, run_case
 from sftviz.hunt.clues import clues, draw_clues, draw_likeness
 from sftviz.hunt.evidence import draw_evidence
-from sftviz.hunt.question import SUSPECTS, hunt_question
+from sftviz.hunt.question import SUSPECTS, hunt_question, line_up
 from sftviz.hunt.rows import LONG_ROWS, B, long_pairs, short_pairs, window_pairs
 from sftviz.mistakes import MISTAKES
 from sftviz.predictions.reply import reply
@@ -25,9 +26,10 @@ from sftviz.rules import cosine, distance, ratio
 from sftviz.tokens import build_token_batch
 
 LN_V = math.log(len(VOCABULARY))
-CASE = {bug.name: case for case, bug in CASES.items()}
+CASE = {bug.name: case for case, bug in RUNS.items()}
+NAMES = [bug.name for bug in CASES.values()]
 # Bugs after which the gradient of a window is the right one.
-RIGHT_GRADIENT = {"nothing is wrong", "optimizer of a copy", "the same window again"}
+RIGHT_GRADIENT = {"healthy", "nothing is wrong", "optimizer of a copy", "the same window again"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,7 +41,7 @@ def _one_thread():
 
 
 def healthy():
-    return run_bug(None)
+    return run_bug(HEALTHY)
 
 
 def run(name):
@@ -111,7 +113,7 @@ def test_a_run_is_repeatable_and_leaves_the_random_numbers_alone():
 
 def test_there_are_at_least_twelve_bugs_and_one_run_without():
     assert list(CASES) == list("ABCDEFGHIJKLMNOPQ")
-    assert len(CASE) == len(CASES) and NOTHING in CASES.values()
+    assert len({*NAMES}) == len(CASES) and NOTHING in CASES.values()
 
 
 def test_a_bug_that_is_a_known_mistake_has_its_name_and_who_shipped_it():
@@ -129,11 +131,12 @@ def test_lines_that_are_not_in_the_loop_are_refused():
     assert str(error.value) == "these lines are 0 times in loop.py:\nno such line"
 
 
-def test_an_unknown_case_is_refused():
-    for ask in (run_case, clues, hunt_question, case_equivalence, draw_evidence):
-        with pytest.raises(ValueError) as error:
-            ask("Z")
-        assert str(error.value) == f"case must be one of {', '.join(CASES)}, got 'Z'."
+@pytest.mark.parametrize("ask", [run_case, clues, case_equivalence, hunt_question, draw_evidence])
+def test_an_unknown_case_is_refused(ask):
+    known = [*(["healthy"] if ask in (run_case, clues, case_equivalence) else []), *CASES]
+    with pytest.raises(ValueError) as error:
+        ask("Z")
+    assert str(error.value) == f"case must be one of {', '.join(known)}, got 'Z'."
 
 
 # What the symptoms say.
@@ -208,11 +211,10 @@ SEEN = {
 }
 
 
-@pytest.mark.parametrize("name", CASE)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_looks_as_its_symptom_says(name):
     assert SEEN[name](name)
     if name != "nothing is wrong":  # and the healthy run does not
-        CASE["healthy"] = "F"
         assert not SEEN[name]("healthy")
 
 
@@ -376,7 +378,7 @@ def test_a_question_gives_nothing_away():
 
 
 def test_a_wrong_suspect_is_shown_by_its_own_run():
-    case, name = "L", "G times too large"
+    case, name = "N", "G times too large"
     (ask,) = hunt_question(case).asks
     option = next(option for option in ask.options if option.text == name)
     drawing = option.after(80)
@@ -384,6 +386,27 @@ def test_a_wrong_suspect_is_shown_by_its_own_run():
     assert "suspect   " in drawing.text and "16.28 to" in drawing.alt
     right_one = next(option for option in ask.options if option.text == find_bug(case).name)
     assert right_one.after is None
+    prediction = Prediction(hunt_question(case))
+    assert "suspect" not in prediction.drawing.text
+    prediction.answer(0, ask.options.index(option))
+    prediction.commit()
+    shown = prediction.drawing.text
+    assert f"A run with “{name}”" in shown and "loss.backward()" in shown
+
+
+def test_a_question_shows_its_evidence_only_after_a_commitment_or_in_its_fold():
+    prediction = Prediction(hunt_question("N"))
+    shown, _, fold = prediction._repr_html_().partition("<details>")
+    for part in ("verl", "divided by G", "points elsewhere", "direction"):
+        assert part not in shown + repr(prediction) + prediction.live.svg + prediction.live.alt
+    assert "verl" in fold and "direction" in fold
+
+
+def test_a_line_up_of_all_suspects():
+    drawing = line_up(60)
+    for bug in CASES.values():
+        assert bug.name in drawing.text and bug.cause in drawing.alt
+    assert max(map(len, drawing.text.splitlines())) == 60
 
 
 def test_the_evidence_has_both_lines_and_both_tests():
@@ -396,7 +419,7 @@ def test_the_evidence_has_both_lines_and_both_tests():
     ):
         assert part in text
     assert "(this line is missing)" in draw_evidence(CASE["zero_grad forgotten"]).text
-    assert "trl #2175" in draw_evidence(CASE["mean of means"]).text
+    assert "Seen: transformers #24725 and #34191, trl #2175." in hunt_question("Q").why
 
 
 @pytest.mark.parametrize("width", [48, 80, 112])

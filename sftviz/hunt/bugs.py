@@ -44,12 +44,13 @@ def _known(name: str, symptom: str, right: str, wrong: str, cause: str = "") -> 
     return Bug(name, symptom, right, wrong, cause or mistake.cause, mistake.remedy, mistake.seen)
 
 
+HEALTHY = Bug("healthy", "", right="", wrong="", cause="", remedy="")
 NOTHING = Bug(
     "nothing is wrong",
     "Every curve follows the healthy run up to noise, and all answers are right.",
     right="    torch.manual_seed(0)",
     wrong="    torch.manual_seed(1)",
-    cause="Only the seed is another one.",
+    cause="The code is that of the healthy run. Only the seed is another one.",
     remedy="Do not look for a cause of what is noise.",
 )
 
@@ -121,27 +122,6 @@ CASES: dict[str, Bug] = {
         remedy="Make one iterator before the loop, and take the next window from it.",
     ),
     "K": _known(
-        "÷G twice",
-        "The logged loss and the length of the gradient are those of the healthy run, divided by "
-        "G. AdamW learns all the same.",
-        right="        scaled_loss = loss / G",
-        wrong="        scaled_loss = loss / G / G",
-        cause="The mean over the window's tokens is divided by G once more.",
-    ),
-    "L": _known(
-        "backward on the unscaled loss",
-        "The logged loss is right, and the gradient is G times as long as that of the healthy run.",
-        right="        scaled_loss.backward()",
-        wrong="        loss.backward()",
-    ),
-    "M": _known(
-        "zero_grad after each microbatch",
-        "Long answers are learned, short ones are not: only the last microbatch of a window "
-        "counts, and it has the long ones.",
-        right="    optimizer.zero_grad()\n    for batch in microbatches:",
-        wrong="    for batch in microbatches:\n        optimizer.zero_grad()",
-    ),
-    "N": _known(
         "shifted twice",
         "The logged loss falls to 0, the loss per token is above ln V, and the answers leave out "
         "tokens.",
@@ -151,6 +131,27 @@ CASES: dict[str, Bug] = {
         wrong="        input_ids=tokens[:, :-2],\n"
         "        labels=tokens[:, 2:],\n"
         "        response_mask=in_response[:, 2:],",
+    ),
+    "L": _known(
+        "zero_grad after each microbatch",
+        "Long answers are learned, short ones are not: only the last microbatch of a window "
+        "counts, and it has the long ones.",
+        right="    optimizer.zero_grad()\n    for batch in microbatches:",
+        wrong="    for batch in microbatches:\n        optimizer.zero_grad()",
+    ),
+    "M": _known(
+        "÷G twice",
+        "The logged loss and the length of the gradient are those of the healthy run, divided by "
+        "G. AdamW learns all the same.",
+        right="        scaled_loss = loss / G",
+        wrong="        scaled_loss = loss / G / G",
+        cause="The mean over the window's tokens is divided by G once more.",
+    ),
+    "N": _known(
+        "backward on the unscaled loss",
+        "The logged loss is right, and the gradient is G times as long as that of the healthy run.",
+        right="        scaled_loss.backward()",
+        wrong="        loss.backward()",
     ),
     "O": _known(
         "padding counted",

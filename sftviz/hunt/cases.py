@@ -1,5 +1,6 @@
 """A case is run: the training with its bug, and what is seen of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,13 +12,14 @@ from sftviz.experiments.dates import END, PAD, VOCABULARY, Pair, complete
 from sftviz.experiments.training import Window
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.hunt import loop
-from sftviz.hunt.bugs import CASES, Bug
+from sftviz.hunt.bugs import CASES, HEALTHY, Bug
 from sftviz.hunt.rows import LONG_ROWS, long_pairs, short_pairs, window_pairs
 from sftviz.inspection.inspection import Inspection, inspect_batch
 from sftviz.log_probs import get_response_log_probs
 from sftviz.tokens import TokenBatch
 from sftviz.validate import brief
 
+RUNS = {HEALTHY.name: HEALTHY, **CASES}
 WINDOWS = 80
 MOST_TOKENS = 14  # of an answer: a right one has 11 with <end>
 _MIXED = next(at for at, longs in enumerate(LONG_ROWS) if longs)  # the microbatch with padding
@@ -57,19 +59,22 @@ class Run:
         return inspect_batch(tensors, VOCABULARY, **known)
 
 
-def find_bug(case: str) -> Bug:
+def find_bug(case: str, among: Mapping[str, Bug] = CASES) -> Bug:
     """The bug of a case.
 
     Raises:
         ValueError: there is no such case.
     """
-    if case not in CASES:
-        raise ValueError(f"case must be one of {', '.join(CASES)}, got {brief(case)}.")
-    return CASES[case]
+    if case not in among:
+        raise ValueError(f"case must be one of {', '.join(among)}, got {brief(case)}.")
+    return among[case]
 
 
 def run_case(case: str) -> Run:
     """Train with the bug of a case, in about a second; the second time it is remembered.
+
+    Args:
+        case: a letter, or "healthy".
 
     Raises:
         ValueError: there is no such case.
@@ -79,13 +84,13 @@ def run_case(case: str) -> Run:
         >>> len(run.history), run.answers[0].pair.prompt
         (80, '26.4.1901→')
     """
-    return run_bug(find_bug(case))
+    return run_bug(find_bug(case, RUNS))
 
 
 @cache
-def run_bug(bug: Bug | None) -> Run:
-    """Train with a bug; None: the healthy run."""
-    code = loop if bug is None else bug.loop
+def run_bug(bug: Bug) -> Run:
+    """Train with a bug."""
+    code = bug.loop
     history = []
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         model, optimizer = code.start()
@@ -96,13 +101,20 @@ def run_bug(bug: Bug | None) -> Run:
             )
             history.append(Window(number, logged, nll, num_tokens, grad_norm))
     batch = code.load_window(1)[_MIXED]
-    return Run("healthy" if bug is None else bug.name, tuple(history), _ask(model), batch)
+    return Run(bug.name, tuple(history), _ask(model), batch)
 
 
 @cache
 def case_equivalence(case: str) -> Equivalence:
-    """The gradient test on the code of a case; the full batch is prepared by the right code."""
-    code = find_bug(case).loop
+    """The gradient test on the code of a case; the full batch is prepared by the right code.
+
+    Args:
+        case: a letter, or "healthy".
+
+    Raises:
+        ValueError: there is no such case.
+    """
+    code = find_bug(case, RUNS).loop
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = TinyTransformer(width=16, heads=2, layers=1).double()

@@ -11,6 +11,7 @@ from sftviz.drawing.formatting import count_of, number
 from sftviz.drawing.scene import HIGHEST, Align, Card, Column, Node, Row, Strip, Text
 from sftviz.experiments.dates import END, PAD, START, VOCABULARY
 from sftviz.experiments.training import Window
+from sftviz.hunt.bugs import HEALTHY
 from sftviz.hunt.cases import Answer, Run, run_bug, run_case
 from sftviz.views.charts import compare_runs
 from sftviz.views.parts import FRAME, WIDTH, check_width, table
@@ -37,7 +38,9 @@ class Clues:
     @property
     def chart(self) -> Axes:
         """The curves."""
-        return compare_runs({"healthy": run_bug(None).history, "this run": self.run.history})
+        healthy = run_bug(HEALTHY)
+        behind = {} if self.run is healthy else {"healthy": healthy.history}
+        return compare_runs({**behind, "this run": self.run.history})
 
     @cached_property
     def drawing(self) -> Drawing:
@@ -54,6 +57,9 @@ class Clues:
 
 def clues(case: str) -> Clues:
     """Train with the bug of a case, and show what is seen of it.
+
+    Args:
+        case: a letter, or "healthy".
 
     Raises:
         ValueError: there is no such case.
@@ -105,7 +111,7 @@ def draw_clues(run: Run, width: int = WIDTH) -> Drawing:
 def draw_likeness(run: Run, suspect: Run, width: int = WIDTH) -> Drawing:
     """The curves and two answers of a run, of one with a suspected bug, and of the healthy one."""
     check_width(width)
-    runs = {"this run": run, "suspect": suspect, "healthy": run_bug(None)}
+    runs = {"this run": run, "suspect": suspect, "healthy": run_bug(HEALTHY)}
     lines: list[Node] = [Text(f"A run with “{suspect.name}”", "title")]
     words = []
     for quantity, (title, tone) in _QUANTITIES.items():

@@ -29,12 +29,10 @@ def draw_evidence(case: str, width: int = WIDTH) -> Drawing:
         "This run": ("scaled_loss", _code(bug.wrong, room)),
         "gradient_equivalence": ("ink", wrap(tested, room)),
         "inspect_batch": ("ink", found),
-        "Seen": ("ink", wrap(bug.seen, room)),
     }
     lines: list[Node] = []
     for title, (tone, texts) in parts.items():
-        if texts:
-            lines += [Text(title, "title"), *(Text(text, tone) for text in texts), Text("")]
+        lines += [Text(title, "title"), *(Text(text, tone) for text in texts), Text("")]
     alt = f"{bug.name}. gradient_equivalence: {tested} inspect_batch: {'; '.join(found)}"
     return Drawing(Card(Align(Column(tuple(lines[:-1])), room)), alt)
 

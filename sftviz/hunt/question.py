@@ -1,18 +1,38 @@
 """A case as a question: who was it?"""
 
 from functools import partial
+from textwrap import wrap
 
+from sftviz.drawing.drawing import Drawing
+from sftviz.drawing.scene import Align, Card, Column, Node, Row, Text
 from sftviz.hunt.bugs import CASES, NOTHING, Bug
 from sftviz.hunt.cases import find_bug, run_bug, run_case
 from sftviz.hunt.clues import draw_likeness
 from sftviz.hunt.evidence import draw_evidence
 from sftviz.predictions.question import Choice, Option, Question
+from sftviz.views.parts import FRAME, WIDTH, check_width
 
 # By name, so that the order says nothing about the cases.
 SUSPECTS: tuple[Bug, ...] = (
     *sorted((bug for bug in CASES.values() if bug is not NOTHING), key=lambda bug: bug.name),
     NOTHING,
 )
+
+
+def line_up(width: int = WIDTH) -> Drawing:
+    """All suspects, and what each would have done.
+
+    Args:
+        width: in cells, 48 or more.
+    """
+    check_width(width)
+    room = width - FRAME - 2
+    lines: list[Node] = []
+    for suspect in SUSPECTS:
+        lines.append(Text(suspect.name, "title"))
+        lines += [Row((Text("  "), Text(line, "prose"))) for line in wrap(suspect.cause, room)]
+    alt = " ".join(f"{suspect.name}: {suspect.cause}" for suspect in SUSPECTS)
+    return Drawing(Card(Align(Column(tuple(lines)), width - FRAME)), alt)
 
 
 def hunt_question(case: str) -> Question:
