@@ -14,8 +14,8 @@ from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.experiments.dates import CONTEXT_LENGTH, END, PAD, VOCABULARY, conversation
 from sftviz.explorers.prediction import Prediction
 from sftviz.hunt import loop
-from sftviz.hunt.bugs import CASES, HEALTHY, NOTHING, Bug
-from sftviz.hunt.cases import RUNS, case_equivalence, find_bug, run_bug, run_case
+from sftviz.hunt.bugs import CASES, HEALTHY, NOTHING, Bug, find_bug
+from sftviz.hunt.cases import RUNS, case_equivalence, run_bug, run_case
 from sftviz.hunt.clues import clues, draw_clues, draw_likeness
 from sftviz.hunt.evidence import draw_evidence
 from sftviz.hunt.question import SUSPECTS, hunt_question, line_up

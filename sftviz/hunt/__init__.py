@@ -6,3 +6,18 @@ gives away, `evidence.py` what the code and two tests say, and `question.py` ask
 import: `sftviz`, `experiments`, `mistakes`, `predictions`, `inspection`, `drawing`, `views`,
 `torch`, `matplotlib`. May be imported by: nobody else.
 """
+
+from sftviz.hunt.bugs import CASES, find_bug
+from sftviz.hunt.cases import case_equivalence, run_case
+from sftviz.hunt.clues import clues
+from sftviz.hunt.question import hunt_question, line_up
+
+__all__ = [
+    "CASES",
+    "case_equivalence",
+    "clues",
+    "find_bug",
+    "hunt_question",
+    "line_up",
+    "run_case",
+]

@@ -1,11 +1,13 @@
 """Bugs as values: each changes some lines of `loop.py`, and the changed code is run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import ModuleType
 
 from sftviz.mistakes import MISTAKES
+from sftviz.validate import brief
 
 _SOURCE = (files("sftviz.hunt") / "loop.py").read_text("utf-8")
 _KNOWN = {mistake.name: mistake for mistake in MISTAKES}
@@ -173,3 +175,14 @@ CASES: dict[str, Bug] = {
         wrong="        loss = -masked_sum / batch.num_tokens",
     ),
 }
+
+
+def find_bug(case: str, among: Mapping[str, Bug] = CASES) -> Bug:
+    """The bug of a case.
+
+    Raises:
+        ValueError: there is no such case.
+    """
+    if case not in among:
+        raise ValueError(f"case must be one of {', '.join(among)}, got {brief(case)}.")
+    return among[case]

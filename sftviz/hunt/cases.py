@@ -1,6 +1,5 @@
 """A case is run: the training with its bug, and what is seen of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,12 +11,11 @@ from sftviz.experiments.dates import END, PAD, VOCABULARY, Pair, complete
 from sftviz.experiments.training import Window
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.hunt import loop
-from sftviz.hunt.bugs import CASES, HEALTHY, Bug
+from sftviz.hunt.bugs import CASES, HEALTHY, Bug, find_bug
 from sftviz.hunt.rows import LONG_ROWS, long_pairs, short_pairs, window_pairs
 from sftviz.inspection.inspection import Inspection, inspect_batch
 from sftviz.log_probs import get_response_log_probs
 from sftviz.tokens import TokenBatch
-from sftviz.validate import brief
 
 RUNS = {HEALTHY.name: HEALTHY, **CASES}
 WINDOWS = 80
@@ -57,17 +55,6 @@ class Run:
         }
         known = {"pad_token_id": PAD, "eos_token_id": END, "mask_marks": "counted"}
         return inspect_batch(tensors, VOCABULARY, **known)
-
-
-def find_bug(case: str, among: Mapping[str, Bug] = CASES) -> Bug:
-    """The bug of a case.
-
-    Raises:
-        ValueError: there is no such case.
-    """
-    if case not in among:
-        raise ValueError(f"case must be one of {', '.join(among)}, got {brief(case)}.")
-    return among[case]
 
 
 def run_case(case: str) -> Run:

@@ -5,7 +5,8 @@ from textwrap import dedent, wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Align, Card, Column, Node, Text
-from sftviz.hunt.cases import case_equivalence, find_bug, run_case
+from sftviz.hunt.bugs import find_bug
+from sftviz.hunt.cases import case_equivalence, run_case
 from sftviz.views.parts import FRAME, WIDTH, check_width
 
 

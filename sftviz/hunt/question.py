@@ -5,8 +5,8 @@ from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Align, Card, Column, Node, Row, Text
-from sftviz.hunt.bugs import CASES, NOTHING, Bug
-from sftviz.hunt.cases import find_bug, run_bug, run_case
+from sftviz.hunt.bugs import CASES, NOTHING, Bug, find_bug
+from sftviz.hunt.cases import run_bug, run_case
 from sftviz.hunt.clues import draw_likeness
 from sftviz.hunt.evidence import draw_evidence
 from sftviz.predictions.question import Choice, Option, Question
