@@ -1,13 +1,13 @@
 """A case is run: the training with its bug, and what is seen of it."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import nn
 
 from sftviz.equivalence import Equivalence, gradient_equivalence
-from sftviz.experiments.dates import END, PAD, VOCABULARY, Pair, complete
+from sftviz.experiments.dates import END, PAD, START, VOCABULARY, Pair, complete
 from sftviz.experiments.training import Window
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.hunt import loop
@@ -20,6 +20,7 @@ from sftviz.tokens import TokenBatch
 RUNS = {HEALTHY.name: HEALTHY, **CASES}
 WINDOWS = 80
 MOST_TOKENS = 14  # of an answer: a right one has 11 with <end>
+SIGNS = {PAD: "·", START: "▷", END: "■"}  # of tokens that are not a character
 _MIXED = next(at for at, longs in enumerate(LONG_ROWS) if longs)  # the microbatch with padding
 
 
@@ -28,7 +29,7 @@ class Answer:
     """What a trained model answers to a prompt that it has never seen."""
 
     pair: Pair
-    text: str
+    text: str  # one sign for each token
     ends: bool  # with <end>
 
 
@@ -45,7 +46,7 @@ class Run:
     answers: tuple[Answer, ...]
     batch: TokenBatch  # a microbatch with rows of both kinds, as the run prepares it
 
-    @property
+    @cached_property
     def inspection(self) -> Inspection:
         """What `inspect_batch` says of that microbatch."""
         tensors = {
@@ -121,6 +122,8 @@ def _measure(model: nn.Module, number: int) -> tuple[int, float]:
 def _ask(model: nn.Module) -> tuple[Answer, ...]:
     pairs = [*long_pairs(held_out=True)[:3], *short_pairs(held_out=True)[:3]]
     texts = complete(model, [pair.prompt for pair in pairs], max_tokens=MOST_TOKENS)
+    for token, sign in SIGNS.items():
+        texts = [text.replace(VOCABULARY[token], sign) for text in texts]
     return tuple(
         Answer(pair, text, ends=len(text) < MOST_TOKENS)
         for pair, text in zip(pairs, texts, strict=True)

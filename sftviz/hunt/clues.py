@@ -9,19 +9,19 @@ from matplotlib.axes import Axes
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number
 from sftviz.drawing.scene import HIGHEST, Align, Card, Column, Node, Row, Strip, Text
-from sftviz.experiments.dates import END, PAD, START, VOCABULARY
+from sftviz.experiments.dates import END, VOCABULARY
 from sftviz.experiments.training import Window
 from sftviz.hunt.bugs import HEALTHY
-from sftviz.hunt.cases import Answer, Run, run_bug, run_case
+from sftviz.hunt.cases import SIGNS, Answer, Run, run_bug, run_case
 from sftviz.views.charts import compare_runs
 from sftviz.views.parts import FRAME, WIDTH, check_width, table
 
-_SIGNS = {PAD: "·", START: "▷", END: "■"}
 _MASKED = "░"
 _WINDOWS = (1, 20, 40, 60, 80)  # at which both losses are compared
 _NAME = 9  # cells
 _GAP = 6
 _ROWS = (0, -1)  # of the microbatch and of the answers: a long one and a short one
+_TONES = {"reads": "entry", "learns": "response"}
 _QUANTITIES = {
     "scaled_loss": ("scaled_loss, as the run logs it", "scaled_loss"),
     "nll": ("loss a response token, measured", "loss"),
@@ -38,9 +38,10 @@ class Clues:
     @property
     def chart(self) -> Axes:
         """The curves."""
-        healthy = run_bug(HEALTHY)
-        behind = {} if self.run is healthy else {"healthy": healthy.history}
-        return compare_runs({**behind, "this run": self.run.history})
+        histories = {"healthy": run_bug(HEALTHY).history}
+        if self.run.name != HEALTHY.name:
+            histories["this run"] = self.run.history
+        return compare_runs(histories)
 
     @cached_property
     def drawing(self) -> Drawing:
@@ -80,7 +81,8 @@ def draw_clues(run: Run, width: int = WIDTH) -> Drawing:
     """
     check_width(width)
     losses = {at: _relation(run.history[at - 1]) for at in _WINDOWS}
-    inspected = run.inspection.findings
+    inspected = count_of(len(run.inspection.findings), "finding")
+    rows = [_row(run, row) for row in _ROWS]
     left: list[Node] = [
         Text("Answers to prompts that no training had", "title"),
         table([_answer(answer) for answer in run.answers], gap=2),
@@ -91,21 +93,27 @@ def draw_clues(run: Run, width: int = WIDTH) -> Drawing:
     ]
     right: list[Node] = [
         Text("Two rows of a microbatch", "title"),
-        *(line for row in _ROWS for line in _row(run, row)),
+        *(
+            Text(f"{name:{_NAME}}{text}", _TONES[name])
+            for row in rows
+            for name, text in row.items()
+        ),
         Text(f"▷ start  ■ end  · padding  {_MASKED} does not count", "muted"),
         Text(""),
         Text("inspect_batch", "title"),
-        Text(f"has {count_of(len(inspected), 'finding')} on this microbatch"),
+        Text(f"has {inspected} on this microbatch"),
     ]
     beside = Row((Column(tuple(left)), Column(tuple(right))), gap=_GAP)
     body = beside if beside.width <= width - FRAME else Column((*left, Text(""), *right))
     answers = "; ".join(f"{each.pair.prompt} {_shown(each)}" for each in run.answers)
-    alt = (
-        f"Answers, ■ is the end: {answers}. scaled_loss divided by the loss a response token: "
-        f"{', '.join(losses.values())} in windows {', '.join(map(str, losses))}. inspect_batch has "
-        f"{count_of(len(inspected), 'finding')}."
-    )
-    return Drawing(Card(Align(body, width - FRAME)), alt)
+    words = [
+        f"Answers, ■ is the end: {answers}.",
+        *(f"A row reads {row['reads']} and learns {row['learns']}." for row in rows),
+        f"scaled_loss divided by the loss a response token: {', '.join(losses.values())} in "
+        f"windows {', '.join(map(str, losses))}.",
+        f"inspect_batch has {inspected}.",
+    ]
+    return Drawing(Card(Align(body, width - FRAME)), " ".join(words))
 
 
 def draw_likeness(run: Run, suspect: Run, width: int = WIDTH) -> Drawing:
@@ -157,22 +165,16 @@ def _answer(answer: Answer) -> list[Node]:
 
 
 def _shown(answer: Answer) -> str:
-    text = answer.text
-    for token, sign in _SIGNS.items():
-        text = text.replace(VOCABULARY[token], sign)
-    return text + (_SIGNS[END] if answer.ends else "…")
+    return answer.text + (SIGNS[END] if answer.ends else "…")
 
 
-def _row(run: Run, row: int) -> list[Node]:
+def _row(run: Run, row: int) -> dict[str, str]:
     """What a row of the microbatch reads, and what it has to predict where that counts."""
     ids, labels = run.batch.input_ids[row].tolist(), run.batch.labels[row].tolist()
     counts = run.batch.response_mask[row].tolist()
     learned = [_sign(label) if at else _MASKED for label, at in zip(labels, counts, strict=True)]
-    return [
-        Text(f"{'reads':{_NAME}}{''.join(map(_sign, ids))}", "entry"),
-        Text(f"{'learns':{_NAME}}{''.join(learned)}", "response"),
-    ]
+    return {"reads": "".join(map(_sign, ids)), "learns": "".join(learned)}
 
 
 def _sign(token: int) -> str:
-    return _SIGNS.get(token, VOCABULARY[token])
+    return SIGNS.get(token, VOCABULARY[token])
