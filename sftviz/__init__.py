@@ -37,9 +37,10 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.exercises.judge import check_step
     from sftviz.exercises.verdict import Verdict
     from sftviz.explorers.accumulation import AccumulationExplorer
+    from sftviz.explorers.beliefs import Beliefs
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
-    from sftviz.explorers.prediction import Beliefs, Prediction
+    from sftviz.explorers.prediction import Prediction
     from sftviz.explorers.step import StepExplorer
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
@@ -51,7 +52,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "MISTAKES": "sftviz.mistakes",
     "AccumulationExplorer": "sftviz.explorers.accumulation",
-    "Beliefs": "sftviz.explorers.prediction",
+    "Beliefs": "sftviz.explorers.beliefs",
     "Finding": "sftviz.inspection.checks.finding",
     "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",

@@ -1,6 +1,6 @@
 """A question that is answered before the answer is shown."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -9,22 +9,16 @@ import ipywidgets
 
 from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
+from sftviz.explorers.answers import edited, names_of, values_of
 from sftviz.explorers.controls import button
-from sftviz.explorers.widget import LiveWidget, parse_key
+from sftviz.explorers.widget import LiveWidget, close_all
 from sftviz.live.widget import LiveDrawing
 from sftviz.predictions.course import QUESTIONS
-from sftviz.predictions.picture import (
-    WIDTH,
-    Draft,
-    draw_answer,
-    draw_beliefs,
-    draw_question,
-    draw_reveal,
-)
-from sftviz.predictions.question import Ask, Bits, Choice, Number, Question
+from sftviz.predictions.picture import WIDTH, Draft, draw_answer, draw_question, draw_reveal
+from sftviz.predictions.question import Ask, Question
 from sftviz.predictions.record import RECORD, Commitment
 from sftviz.predictions.reply import check_answer, reply
-from sftviz.validate import brief, listed, place
+from sftviz.validate import brief, listed
 
 _ACTIONS = {"answer": "type", "option": "choose", "bit": "toggle"}
 
@@ -60,7 +54,7 @@ class Prediction(LiveWidget):
         self.controls["commit"].on_click(lambda _: self._on_click(self._on_commit))
         self.controls["can't say"].on_click(lambda _: self._on_click(self.give_up))
         self.children = (self.live, ipywidgets.HBox(tuple(self.controls.values())))
-        self.live.names = _names(self.question.asks)
+        self.live.names = names_of(self.question.asks)
         self._show()
         self.live.observe(self._on_edits, "edits")
         self.live.observe(lambda _: self._show(), "columns")
@@ -122,13 +116,16 @@ class Prediction(LiveWidget):
         missing = [ask.label for ask, answer in pairs if answer is None]
         if missing:
             return f"Still to be answered: {', '.join(missing)}."
-        return " ".join(filter(None, [_problem(ask, answer) for ask, answer in pairs]))
+        problems = [f"{ask.label}: {_problem(ask, answer)}" for ask, answer in pairs]
+        return " ".join(problem for problem in problems if not problem.endswith(": "))
 
     def _reveal(self, answers: Iterable[object]) -> None:
         replies = tuple(map(reply, self.question.asks, answers))
         self.commitment = Commitment(self.question, replies)
         self._show()
+        _, buttons = self.children
         self.children = (self.live,)
+        close_all(buttons)
         RECORD.add(self.commitment)
 
     def _show(self) -> None:
@@ -137,7 +134,7 @@ class Prediction(LiveWidget):
             drawing, values = draw_reveal(self.commitment, width), {}
         else:
             drawing = draw_question(self.question, self._draft, width)
-            values = {"commit": 0} | _values(self.question.asks, self.answers)
+            values = {"commit": 0} | values_of(self.question.asks, self.answers)
         self.live.show(svg.markup(drawing.page), drawing.alt, values, self._edits_id)
 
     def _on_edits(self, change: Mapping[str, Any]) -> None:
@@ -146,7 +143,7 @@ class Prediction(LiveWidget):
         is_commit = values.pop("commit", 0)
         with self.live.guard():
             if values and not self.commitment:
-                self._set(_edited(self.answers, self.question.asks, values))
+                self._set(edited(self.answers, self.question.asks, values))
                 self._show()
             if is_commit:
                 self._on_commit()
@@ -197,88 +194,3 @@ def _problem(ask: Ask, answer: object) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _values(asks: Sequence[Ask], answers: Sequence[object]) -> dict[str, object]:
-    """What can be changed in the page, by key."""
-    values: dict[str, object] = {}
-    for at, (ask, answer) in enumerate(zip(asks, answers, strict=True)):
-        match ask:
-            case Number():
-                values[f"answer[{at}]"] = answer or ""
-            case Choice():
-                values[f"option[{at}]"] = -1 if answer is None else answer
-            case Bits():
-                rows = _rows(ask, answer)
-                values |= {
-                    f"bit[{at},{row},{column}]": bit
-                    for row, bits in enumerate(rows)
-                    for column, bit in enumerate(bits)
-                }
-    return values
-
-
-def _edited(
-    answers: Sequence[object], asks: Sequence[Ask], values: Mapping[str, object]
-) -> dict[int, object]:
-    """The answers that were changed in the page."""
-    edited: dict[int, Any] = {}
-    for key, value in values.items():
-        _, (at, *place) = parse_key(key)
-        match ask := asks[at]:
-            case Number():
-                edited[at] = str(value) if str(value).strip() else None
-            case Choice():
-                edited[at] = value
-            case Bits():
-                row, column = place
-                bits = edited.setdefault(at, [list(row) for row in _rows(ask, answers[at])])
-                bits[row][column] = value
-    return edited
-
-
-def _rows(ask: Bits, answer: Any) -> Sequence[Sequence[int]]:
-    """The bits of a mask; 0 where nothing was painted yet."""
-    return answer or [[0] * len(row) for row in ask.tokens]
-
-
-def _names(asks: Sequence[Ask]) -> dict[str, str]:
-    """What screen readers call that which can be changed, by key."""
-    names: dict[str, str] = {}
-    for at, ask in enumerate(asks):
-        match ask:
-            case Number(label):
-                names[f"answer[{at}]"] = label
-            case Choice(_, options):
-                names |= {f"option[{at},{i}]": option.text for i, option in enumerate(options)}
-            case Bits(_, tokens):
-                names |= {
-                    f"bit[{at},{row},{column}]": f"{token}, {place(row, column)}"
-                    for row, texts in enumerate(tokens)
-                    for column, token in enumerate(texts)
-                }
-    return names
-
-
-class Beliefs(LiveWidget):
-    """What was believed and what is so, of every question that was answered in this process. It
-    grows with each commitment, also if it is shown before them."""
-
-    def __init__(self) -> None:
-        super().__init__(LiveDrawing())
-        self.children = (self.live,)
-        self._show()
-        self.live.observe(lambda _: self._show(), "columns")
-        RECORD.observe(self._show)
-
-    @property
-    def drawing(self) -> Drawing:
-        return draw_beliefs(RECORD.commitments)
-
-    def close(self) -> None:
-        RECORD.unobserve(self._show)
-        super().close()
-
-    def _show(self) -> None:
-        drawing = draw_beliefs(RECORD.commitments, self.fit(WIDTH))
-        self.live.show(svg.markup(drawing.page), drawing.alt, {}, 0)

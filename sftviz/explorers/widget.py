@@ -31,8 +31,7 @@ class LiveWidget(ipywidgets.VBox):
 
     def close(self) -> None:
         """Close this widget and every widget that belongs to it."""
-        for widget in _parts_of(self, []):
-            ipywidgets.Widget.close(widget)
+        close_all(self)
 
     def __repr__(self) -> str:
         return self.drawing.text
@@ -54,6 +53,12 @@ def parse_key(key: str) -> tuple[str, tuple[int, ...]]:
     """The name and the index in the key of one entry; for other keys the index is empty."""
     entry = _ENTRY.fullmatch(key)
     return (entry[1], tuple(map(int, entry[2].split(",")))) if entry else (key, ())
+
+
+def close_all(widget: ipywidgets.Widget) -> None:
+    """Close a widget and all widgets that it consists of."""
+    for part in _parts_of(widget, []):
+        ipywidgets.Widget.close(part)
 
 
 def _parts_of(widget: ipywidgets.Widget, seen: list[ipywidgets.Widget]) -> list[ipywidgets.Widget]:

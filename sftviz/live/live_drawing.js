@@ -383,7 +383,7 @@ function createBoxes(model, { element, all }, edits, signal) {
     }
     const read = () => Number(box.value.replace("−", "-")) || 0;
 
-    let start = { id: NaN, y: 0, value: 0 }; // of a drag
+    let press = { id: NaN, y: 0, value: 0, isDrag: false };
     box.addEventListener("input", () => edits.put(key, box.value));
     box.addEventListener("keydown", (event) => {
       if (event.key === "Enter") finish();
@@ -393,18 +393,19 @@ function createBoxes(model, { element, all }, edits, signal) {
       }
     });
     box.addEventListener("pointerdown", ({ button, pointerId: id, clientY: y }) => {
-      if (!button) start = { id, y, value: read() };
+      if (button) return;
+      press = { id, y, value: read(), isDrag: false };
+      box.setPointerCapture(id);
     });
     box.addEventListener("pointermove", ({ pointerId, clientY }) => {
-      if (start.id !== pointerId) return;
-      const up = start.y - clientY;
-      if (!box.hasPointerCapture(pointerId) && Math.abs(up) <= DRAG_THRESHOLD) return;
-      box.setPointerCapture(pointerId);
-      change(start.value, up * DRAG_STEP);
+      if (press.id !== pointerId) return;
+      const up = press.y - clientY;
+      press.isDrag ||= Math.abs(up) > DRAG_THRESHOLD;
+      if (!press.isDrag) return; // but perhaps the selection of text
+      change(press.value, up * DRAG_STEP);
       box.setSelectionRange(box.value.length, box.value.length);
     });
-    for (const end of ["pointerup", "pointercancel"])
-      box.addEventListener(end, () => { start.id = NaN; });
+    box.addEventListener("lostpointercapture", () => { press.id = NaN; });
     element.append(box);
     return box;
   }
@@ -437,7 +438,7 @@ function createBoxes(model, { element, all }, edits, signal) {
       box.style.width = `${frame.width}px`;
       box.style.height = `${frame.height}px`;
       box.style.fontSize = `${13 / 18 * frame.height}px`; // as large as the letters of the picture
-      if (box.value !== edits.text(keys[i])) box.value = edits.text(keys[i]);
+      box.value = edits.text(keys[i]); // an equal text leaves the caret where it is
     });
   }
 

@@ -1,6 +1,7 @@
 """The lines that one ask takes in a picture: before it is answered, and after."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from textwrap import wrap
 
 from sftviz.drawing.formatting import text_width, token_label
@@ -10,7 +11,7 @@ from sftviz.predictions.reply import CANT_SAY, Reply
 from sftviz.views.parts import TONES
 
 SENTENCE = 88  # cells: longer lines are hard to read
-MARK = 4  # cells, of the mark before a sentence
+MARK = 3  # cells, of the mark before a sentence
 _ANSWER = 14  # cells, of a number that is typed
 _TOKEN = 10  # cells at most, of a token above its bit
 _UNKNOWN = "?"
@@ -24,9 +25,8 @@ class Lines:
     def __init__(self, asks: Sequence[Ask], width: int, hints: bool = False) -> None:
         self.width, self.hints = width, hints
         numbers = [ask for ask in asks if isinstance(ask, Number)]
-        longest = max([text_width(ask.label) for ask in numbers], default=0)
+        longest = max([text_width(ask.label) for ask in numbers], default=1)
         self.labels = min(longest, width - 2 * (_ANSWER + 1))  # the width of their column
-        self.first = numbers[0] if numbers else None
         self.is_one_of_many = len(asks) > 1
 
     def ask(self, at: int, ask: Ask, answer: object) -> list[Node]:
@@ -34,22 +34,21 @@ class Lines:
         match ask:
             case Number(label):
                 typed = token_label(str(answer or _UNKNOWN), _ANSWER - 2)
-                hint = "← type a number" if self.hints else ""
                 cell = Cell(typed, _ANSWER, "asked", f"answer[{at}]")
-                return self._labelled(label, cell, Text(hint, "muted"))
-            case Choice():
-                return self._options(
-                    ask,
-                    [
-                        Cell("●" if place == answer else "", MARK, "asked", f"option[{at},{place}]")
-                        for place in range(len(ask.options))
-                    ],
-                )
+                hint = self._hint("type a number, or drag up and down", self.labels + _ANSWER + 2)
+                return self._labelled(label, cell, hint)
+            case Choice(_, options):
+                chosen = ["●" if place == answer else "" for place in range(len(options))]
+                keys = [f"option[{at},{place}]" for place in range(len(options))]
+                marks = map(Cell, chosen, repeat(MARK), repeat("asked"), keys)
+                return self._options(ask, marks)
             case Bits(label, tokens):
                 rows = answer or [[_UNKNOWN] * len(row) for row in tokens]
-                hint = "← click or paint: 1 = response token" if self.hints else ""
-                title = Row((Text(label), Text(hint, "muted")), gap=1)
-                return [title, *self._mask(ask, {"": rows}, key=f"bit[{at},")]
+                hint = self._hint("click or paint the 1s", text_width(label) + 1)
+                return [
+                    Row((Text(label), hint), gap=1),
+                    *self._mask(ask, {"": rows}, key=f"bit[{at},"),
+                ]
 
     def answered(self, ask: Ask, reply: Reply) -> list[Node]:
         """What was asked, the answer, and what is so."""
@@ -58,9 +57,7 @@ class Lines:
                 tone = TONES.get(ask.quantity or label, "response")
                 yours = _UNKNOWN if reply.yours == CANT_SAY else reply.yours
                 cells = Cell(yours, _ANSWER, "asked"), Cell(reply.right, _ANSWER, tone)
-                names = (Align(Text(f"{of} ", "muted"), _ANSWER, "right") for of in _SIDES)
-                head = self._labelled("", *names) if ask is self.first else []
-                return [*head, *self._labelled(label, *cells)]
+                return self._labelled(label, *cells)
             case Choice(_, options):
                 marks = {reply.yours: Cell("✗", MARK, "scaled_loss")}
                 marks[reply.right] = Cell("✓", MARK, "response")
@@ -74,12 +71,22 @@ class Lines:
                     masks = dict(zip(_SIDES, (reply.yours.split(), right), strict=True))
                 return [Text(label), *self._mask(ask, masks)]
 
+    def head(self) -> list[Node]:
+        """What stands over answered numbers."""
+        sides = (Align(Text(f"{side} ", "muted"), _ANSWER, "right") for side in _SIDES)
+        return self._labelled("", *sides)
+
+    def _hint(self, text: str, after: int) -> Text:
+        """How to answer, if there is room for it."""
+        has_room = self.hints and after + text_width(text) + 2 <= self.width
+        return Text(f"← {text}" if has_room else "", "muted")
+
     def _labelled(self, label: str, *nodes: Node) -> list[Node]:
         lines = wrap(label, self.labels) or [""]
         first = Row((Align(Text(lines[0]), self.labels), *nodes), gap=1)
         return [first, *map(Text, lines[1:])]
 
-    def _options(self, ask: Choice, marks: Sequence[Cell]) -> list[Node]:
+    def _options(self, ask: Choice, marks: Iterable[Cell]) -> list[Node]:
         lines: list[Node] = [Text(ask.label)] if self.is_one_of_many else []
         for option, mark in zip(ask.options, marks, strict=True):
             texts = wrap(option.text, min(SENTENCE, self.width - MARK - 2))

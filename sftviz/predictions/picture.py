@@ -85,11 +85,12 @@ def draw_beliefs(commitments: Sequence[Commitment], width: int = WIDTH) -> Drawi
         for ask, reply in zip(question.asks, commitment.replies, strict=True):
             sign, tone = ("✓", "response") if reply.is_right else ("✗", "scaled_loss")
             asked = f"{question.text} ({ask.label})" if len(question.asks) > 1 else question.text
-            said = f"You said: {reply.yours}. It is: {reply.right}.".replace("..", ".")
             inner = width - FRAME - MARK - 2
-            body = (*_prose(asked, inner), *_prose(said, inner, "title"))
-            lines += [Text(""), Row((Cell(sign, MARK, tone), Column(body)), gap=2)]
-            words.append(f"{asked} {said}")
+            body = [*_prose(asked, inner), *_prose(_both(reply)[0], inner, "title")]
+            if not reply.is_right:
+                body += _prose(_both(reply)[1], inner, "title")
+            lines += [Text(""), Row((Cell(sign, MARK, tone), Column(tuple(body))), gap=2)]
+            words += [asked, *_both(reply)]
     return Drawing(_card(lines, width), " ".join(words))
 
 
@@ -111,15 +112,28 @@ def describe(commitment: Commitment) -> str:
     for ask, reply in zip(commitment.question.asks, commitment.replies, strict=True):
         sentences.append(f"{ask.label}: {headline(ask, reply)}")
         if not isinstance(ask, Number):
-            sentences.append(f"You said: {reply.yours}. It is: {reply.right}.")
+            sentences += _both(reply)
         sentences.append(reply.message)
-    return " ".join(filter(None, [*sentences, commitment.question.why])).replace("..", ".")
+    return " ".join(filter(None, [*sentences, commitment.question.why]))
+
+
+def _both(reply: Reply) -> tuple[str, str]:
+    """An answer and the truth, in a sentence each."""
+    yours = f"You said: {_ended(reply.yours)}"
+    if reply.yours == CANT_SAY:
+        yours = "You could not say."
+    return yours, f"It is: {_ended(reply.right)}"
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 
 def _answered(commitment: Commitment, width: int) -> list[Node]:
     asks = commitment.question.asks
     draw = Lines(asks, width - FRAME)
-    return _spaced(map(draw.answered, asks, commitment.replies))
+    head = draw.head() if isinstance(asks[0], Number) else []
+    return head + _spaced(map(draw.answered, asks, commitment.replies))
 
 
 def _said(commitment: Commitment, width: int) -> list[Node]:

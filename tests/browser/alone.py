@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Locator, Page
 
-from sftviz.explorers.base import Explorer
+from sftviz.explorers.widget import LiveWidget
 from sftviz.live.widget import LiveDrawing
 
 # The traits that the kernel writes or restores; `edits` are written by the page alone.
 SHARED = (
-    *("svg", "alt", "actions", "values", "limits"),
+    *("svg", "alt", "actions", "values", "limits", "names"),
     *("acknowledged", "generation", "selected", "columns", "error"),
 )
 
@@ -91,7 +91,7 @@ class Alone:
     """A drawing shown on a page. `messages` are those that the page has sent."""
 
     page: Page
-    explorer: Explorer
+    explorer: LiveWidget
     place: Locator
     name: str  # of the model, in the page
     messages: list[dict] = field(default_factory=list)
@@ -146,7 +146,7 @@ def prepare(page: Page) -> None:
     page.add_script_tag(content=SCRIPT)
 
 
-def show(page: Page, explorer: Explorer, code: str) -> Alone:
+def show(page: Page, explorer: LiveWidget, code: str) -> Alone:
     """Show an explorer's drawing below what the page shows already."""
     count = page.locator(".drawing").count()
     alone = Alone(page, explorer, page.locator(".drawing").nth(count), f"model{count}")
