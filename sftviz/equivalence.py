@@ -104,7 +104,7 @@ class _Recorder(Optimizer):
     """Records the gradient at each step, and leaves the weights as they are."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(model.parameters(), {})
+        super().__init__(model.parameters(), {"lr": 0.0})  # a schedule may read it
         self.parameters = {n: each for n, each in model.named_parameters() if each.requires_grad}
         self.gradients: list[Gradient] = []
 
@@ -134,6 +134,8 @@ def _explain(
             "No gradient reached the parameters: look for detach(), item() or a new tensor between "
             "the model and the loss."
         )
+    if not math.isfinite(distance):
+        return "The gradient is NaN or infinite: look at what is at masked places."
     if distance <= tolerance and again <= tolerance:
         return _EQUAL
     if distance <= tolerance:

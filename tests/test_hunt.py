@@ -63,6 +63,10 @@ def answers(name):
     return [each.text for each in run(name).answers]
 
 
+def pairs(name):
+    return list(zip(answers(name), run(name).answers, strict=True))
+
+
 def right(name):
     return [each.ends and each.text == each.pair.response for each in run(name).answers]
 
@@ -146,7 +150,7 @@ SEEN = {
     ),
     "end token left out": lambda name: (
         not any(each.ends for each in run(name).answers)
-        and all(each.text.startswith(each.pair.response) for each in run(name).answers[:2])
+        and sum(text.startswith(each.pair.response) for text, each in pairs(name)) >= 3
     ),
     "G times too large": lambda name: (
         logged_per_token(name) == pytest.approx(4)
@@ -158,9 +162,8 @@ SEEN = {
         and run(name).history[-1].nll > 0.9 * LN_V
     ),
     "mask one too late": lambda name: (
-        [text[1:] for text in answers(name)]
-        == [each.pair.response[1:] for each in healthy().answers]
-        and not any(right(name)[:3])
+        sum(text[1:] == each.pair.response[1:] for text, each in pairs(name)) >= 4
+        and sum(text[:1] != each.pair.response[:1] for text, each in pairs(name)) >= 2
     ),
     "nothing is wrong": lambda name: (
         all(right(name))
@@ -192,13 +195,13 @@ SEEN = {
     ),
     "zero_grad after each microbatch": lambda name: (
         not any(right(name)[3:])
-        and all(len(text) == 10 for text in answers(name)[:3])
+        and sum(len(text) == 10 for text in answers(name)[:3]) >= 2
         and run(name).history[-1].nll > 1.5
     ),
     "shifted twice": lambda name: (
         run(name).history[-1].scaled_loss < 0.1
         and run(name).history[-1].nll > LN_V
-        and answers(name)[3:] == [each.pair.response[1] for each in healthy().answers[3:]]
+        and sum(text == each.pair.response[1] for text, each in pairs(name)[3:]) >= 2
     ),
     "padding counted": lambda name: 0.7 < logged_per_token(name, slice(10, 60)) < 0.85,
     "zero_grad forgotten": lambda name: (
@@ -291,6 +294,15 @@ def test_a_gradient_that_was_in_the_model_before_is_no_leftover():
     assert gradient_equivalence(train, model, WINDOW).ok
 
 
+def test_a_loop_may_have_a_schedule_of_the_learning_rate():
+    def train_scheduled(model, optimizer, microbatches):
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+        train(model, optimizer, microbatches)
+        schedule.step()
+
+    assert check(train_scheduled).ok
+
+
 def test_a_mean_over_sequences_can_be_meant():
     def train_sequences(model, optimizer, microbatches):
         optimizer.zero_grad()
@@ -323,6 +335,18 @@ MESSAGES = {
         "model and the loss.",
     ),
 }
+
+
+def train_with_nan(model, optimizer, microbatches):
+    optimizer.zero_grad()
+    (model.table.sum() * math.nan).backward()
+    optimizer.step()
+
+
+MESSAGES["NaN"] = (
+    train_with_nan,
+    "The gradient is NaN or infinite: look at what is at masked places.",
+)
 
 
 @pytest.mark.parametrize(("train_window", "message"), MESSAGES.values(), ids=MESSAGES)
