@@ -8,7 +8,7 @@ examples to try them on. Everything else is imported from its module.
 
 The modules beside this file are the subject: the step and what it works on. May import: `torch`,
 `numpy`. May be imported by: `views`, `explorers`, `experiments`, `inspection`, `mistakes`,
-`exercises`, `predictions`.
+`exercises`, `predictions`, `hunt`.
 """
 
 from importlib import import_module

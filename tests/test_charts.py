@@ -23,6 +23,7 @@ from sftviz.experiments.ranks import RankedRule, RankReport
 from sftviz.experiments.training import Window
 from sftviz.views import charts
 from sftviz.views.charts import (
+    compare_runs,
     divergence_chart,
     loss_curves,
     rank_chart,
@@ -96,7 +97,21 @@ def test_every_chart_is_tested_here():
         and value.__module__ == charts.__name__
         and not name.startswith("_")
     }
-    assert public == set(CHARTS)
+    assert public == {*CHARTS, "compare_runs"}  # which makes its own axes
+
+
+def test_runs_are_compared_in_three_charts_that_are_one_image():
+    histories = {"healthy": HISTORY, "this run": HISTORY[:2]}
+    ax = compare_runs(histories)
+    panels = ax.figure.axes
+    apart = [loss_curves(histories, name) for name in ("scaled_loss", "nll", "grad_norm")]
+    assert [panel.get_title(loc="left") for panel in panels] == [
+        each.get_ylabel() for each in apart
+    ]
+    assert [points(line) for panel in panels for line in panel.lines] == [
+        points(line) for each in apart for line in each.lines
+    ]
+    assert still(ax)[0] == " ".join(each.get_label() for each in apart)
 
 
 @every_chart

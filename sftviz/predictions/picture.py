@@ -147,8 +147,16 @@ def _said(commitment: Commitment, width: int) -> list[Node]:
 
 
 def _after(commitment: Commitment, width: int) -> list[Drawing]:
-    draw = commitment.question.after
-    return [draw(width)] if draw else []
+    """The pictures of the options that were chosen, and then of what is so."""
+    pairs = zip(commitment.question.asks, commitment.replies, strict=True)
+    chosen = [
+        option.after
+        for ask, reply in pairs
+        if isinstance(ask, Choice)
+        for option in ask.options
+        if option.text == reply.yours
+    ]
+    return [draw(width) for draw in (*chosen, commitment.question.after) if draw]
 
 
 def _given(question: Question, lines: Sequence[Node], width: int, note: str = "") -> Drawing:

@@ -42,6 +42,7 @@ class Option:
 
     text: str
     reply: str  # for a wrong option: what would have to be so, and what is so instead
+    after: Callable[[int], Drawing] | None = None  # shown to a person who has chosen it
 
 
 @dataclass(frozen=True)

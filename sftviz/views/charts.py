@@ -133,6 +133,27 @@ def loss_curves(
     return _finish(ax, subject, parts, xlabel="window", ylabel=subject)
 
 
+def compare_runs(histories: Mapping[str, Sequence[Window]]) -> Axes:
+    """Draw the logged loss, the loss per token and the gradient of trainings beside each other.
+
+    Args:
+        histories: by name; the first one is behind the others.
+
+    Example:
+        >>> history = [Window(1, 36.0, 2.5, 11, 8.0), Window(2, 30.0, 2.0, 11, 7.0)]
+        >>> compare_runs({"healthy": history}).get_title(loc="left")
+        'scaled_loss, added up over a window'
+    """
+    figure = Figure((10.8, 2.7), facecolor=paint("ground", "light").fill, layout="constrained")
+    panels = figure.subplots(1, 3, subplot_kw={"axes_class": _NotebookAxes})
+    for quantity, ax in zip(("scaled_loss", "nll", "grad_norm"), panels, strict=True):
+        loss_curves(histories, quantity, _axes(ax, height=0))
+        ax.set_title(ax.get_ylabel(), loc="left", fontsize=10, color=paint("title", "light").ink)
+        ax.set_ylabel("")
+    panels[0].set_label(" ".join(ax.get_label() for ax in panels))
+    return panels[0]
+
+
 def divergence_chart(records: Sequence[Divergence], ax: Axes | None = None) -> Axes:
     """Draw how far the weights end from each other under ÷ G² and under the mean over sequences.
 
