@@ -34,57 +34,90 @@ from sftviz.views.step import gradient_formula, gradient_table, key_formula, ste
 from sftviz.views.tokens import shift_view
 
 if TYPE_CHECKING:  # see _LAZY
+    from sftviz.equivalence import Equivalence, gradient_equivalence
+    from sftviz.exercises.accumulation import check_accumulation
+    from sftviz.exercises.course import check_exercise
+    from sftviz.exercises.log_probs import check_log_probs
     from sftviz.exercises.step import check_step
     from sftviz.exercises.verdict import Verdict
     from sftviz.explorers.accumulation import AccumulationExplorer
     from sftviz.explorers.beliefs import Beliefs
     from sftviz.explorers.directions import DivisorExplorer
+    from sftviz.explorers.impostors import ImpostorsExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
     from sftviz.explorers.masking import MaskExplorer
+    from sftviz.explorers.order import PutInOrder
+    from sftviz.explorers.practice import Practice
     from sftviz.explorers.prediction import Prediction
     from sftviz.explorers.step import StepExplorer
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
-    from sftviz.mistakes import MISTAKES, Mistake, Recognition, recognise
+    from sftviz.mistakes import (
+        MISTAKES,
+        STEP_TESTS,
+        Mistake,
+        Recognition,
+        StepTest,
+        Survivors,
+        recognise,
+        write_test,
+    )
+    from sftviz.views.impostors import impostor_wall
 
 __version__ = "0.1.0"
 
 # Loaded on first use: a script that only trains or draws needs none of it.
 _LAZY = {
     "MISTAKES": "sftviz.mistakes",
+    "STEP_TESTS": "sftviz.mistakes",
     "AccumulationExplorer": "sftviz.explorers.accumulation",
     "Beliefs": "sftviz.explorers.beliefs",
     "DivisorExplorer": "sftviz.explorers.directions",
+    "Equivalence": "sftviz.equivalence",
     "Finding": "sftviz.inspection.checks.finding",
+    "ImpostorsExplorer": "sftviz.explorers.impostors",
     "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",
     "LogitsExplorer": "sftviz.explorers.logits",
     "MaskExplorer": "sftviz.explorers.masking",
     "Mistake": "sftviz.mistakes",
+    "Practice": "sftviz.explorers.practice",
     "Prediction": "sftviz.explorers.prediction",
+    "PutInOrder": "sftviz.explorers.order",
     "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
+    "StepTest": "sftviz.mistakes",
+    "Survivors": "sftviz.mistakes",
     "Verdict": "sftviz.exercises.verdict",
+    "check_accumulation": "sftviz.exercises.accumulation",
+    "check_exercise": "sftviz.exercises.course",
+    "check_log_probs": "sftviz.exercises.log_probs",
     "check_step": "sftviz.exercises.step",
+    "gradient_equivalence": "sftviz.equivalence",
+    "impostor_wall": "sftviz.views.impostors",
     "inspect_batch": "sftviz.inspection.inspection",
     "recognise": "sftviz.mistakes",
+    "write_test": "sftviz.mistakes",
 }
 
 # fmt: off
 __all__ = [
-    "FIVE_WORDS", "MISTAKEN_SCALINGS", "MISTAKES", "PRESETS", "SCALINGS", "WORKED_EXAMPLE",
-    "AccumulationExplorer", "AccumulationTrace", "Beliefs", "DivisorExplorer", "Drawing",
-    "Finding", "GradientShares", "Inspection", "InspectionExplorer", "LogitsExplorer",
+    "FIVE_WORDS", "MISTAKEN_SCALINGS", "MISTAKES", "PRESETS", "SCALINGS", "STEP_TESTS",
+    "WORKED_EXAMPLE", "AccumulationExplorer", "AccumulationTrace", "Beliefs",
+    "DivisorExplorer", "Drawing", "Equivalence", "Finding", "GradientShares",
+    "ImpostorsExplorer", "Inspection", "InspectionExplorer", "LogitsExplorer",
     "LogitsInputs", "LogitsTrace", "MaskExplorer", "MicrobatchRecord", "Mistake",
-    "Prediction", "Recognition", "Scaling", "Stage", "StepExplorer", "StepInputs",
-    "StepTrace", "TokenBatch", "Verdict", "accumulate", "accumulation_flow",
-    "build_token_batch", "check_step", "compute_entropy", "explain_step",
-    "full_batch_gradient", "get_response_log_probs", "gradient_formula", "gradient_shares",
-    "gradient_table", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
-    "mask_labels", "masked_normalize", "recognise", "scaling_table",
-    "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
-    "token_texts", "trace_logits", "trace_step",
+    "Practice", "Prediction", "PutInOrder", "Recognition", "Scaling", "Stage",
+    "StepExplorer", "StepInputs", "StepTest", "StepTrace", "Survivors", "TokenBatch",
+    "Verdict", "accumulate", "accumulation_flow", "build_token_batch", "check_accumulation",
+    "check_exercise", "check_log_probs", "check_step", "compute_entropy", "explain_step",
+    "full_batch_gradient", "get_response_log_probs", "gradient_equivalence",
+    "gradient_formula", "gradient_shares", "gradient_table", "impostor_wall",
+    "inspect_batch", "key_formula", "load_inputs", "logits_flow", "mask_labels",
+    "masked_normalize", "recognise", "scaling_table", "sft_microbatch_train_step",
+    "shares_table", "shift_view", "step_flow", "token_table", "token_texts", "trace_logits",
+    "trace_step", "write_test",
 ]
 # fmt: on
 

@@ -24,7 +24,7 @@ _HOW = (
     "thing. Each hint says more than the one before."
 )
 _ORDER = """\
-from sftviz.explorers.order import PutInOrder
+from sftviz import PutInOrder
 
 PutInOrder("loop")"""
 # What stands in front of an exercise: a text, and a cell of code.
@@ -49,13 +49,11 @@ class Sheet:
     end: str  # where to go next
 
 
-_CHECK = "from sftviz.exercises.course import check_exercise"
-_TORCH = f"import torch\n\n{_CHECK}"
-_LOOPS = f"""\
+_TORCH = "import torch\n\nfrom sftviz import check_exercise"
+_LOOPS = """\
 import torch
 
-from sftviz import get_response_log_probs, sft_microbatch_train_step
-{_CHECK}"""
+from sftviz import check_exercise, get_response_log_probs, sft_microbatch_train_step"""
 
 SHEETS = (
     Sheet(

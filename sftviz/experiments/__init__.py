@@ -1,7 +1,7 @@
 """What takes seconds or minutes: small models and a task for them, training, several ranks.
 
-May import: `sftviz`, `torch`. May be imported by: `views`, `explorers`,
-`predictions`.
+May import: `sftviz`, `torch`. May be imported by: `views`, `exercises`, `predictions`, `hunt`,
+`explorers`.
 """
 
 from sftviz.experiments.bigram import BigramModel, make_window

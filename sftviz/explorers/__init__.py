@@ -1,5 +1,5 @@
 """Live pictures with controls, one file per subject. An explorer has one state.
 
-May import: `sftviz`, `drawing`, `views`, `live`, `inspection`, `experiments`, `exercises`,
-`predictions`, `torch`, `ipywidgets`, `traitlets`. May be imported by: nobody else.
+May import: `sftviz`, `mistakes`, `drawing`, `experiments`, `views`, `live`, `exercises`,
+`inspection`, `predictions`, `torch`, `ipywidgets`, `traitlets`. May be imported by: nobody else.
 """

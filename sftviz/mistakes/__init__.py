@@ -5,7 +5,7 @@ about one step, `accumulation.py` about windows of steps, `log_probs.py` about a
 `telling.py` are batches on which no two of them do the same, `changes.py` makes others;
 `recognise.py` finds the mistakes that give an answer, `survivors.py` those that pass a test;
 `step_tests.py` has some tests, `written_test.py` writes one as a file. May import: `sftviz`,
-`torch`. May be imported by: `exercises`, `explorers`, `views`.
+`torch`. May be imported by: `views`, `exercises`, `predictions`, `hunt`, `explorers`.
 """
 
 from sftviz.mistakes.accumulation import ACCUMULATION, accumulate_windows

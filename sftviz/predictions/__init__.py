@@ -4,6 +4,6 @@ Read it in this order: `question.py` is a question as a value; `reply.py` compar
 what is computed, and finds what would have led to it; `record.py` is what was answered so far;
 `lines.py` and `picture.py` draw a question and its answer; `course/` has the questions of the
 notebooks; `practice.py` makes endless ones from a seed, and `command.py` asks them in a terminal.
-May import: `sftviz`, `mistakes`, `drawing`, `views`, `torch`. May be imported by:
-`explorers`.
+May import: `sftviz`, `mistakes`, `drawing`, `experiments`, `views`, `inspection`, `torch`. May be
+imported by: `hunt`, `explorers`.
 """
