@@ -45,11 +45,13 @@ examples:
       a batch of your own, as a picture; the file contains, by name, policy_log_probs and
       response_mask, optionally gradient_accumulation_steps, normalize_constant, tokens
 
-two more commands, each with a --help of its own:
+three more commands, each with a --help of its own:
   %(prog)s inspect batch.pt
       what is wrong with a batch that a training loop is fed with
   %(prog)s check my_step.py
       what is wrong with a function that computes the step
+  %(prog)s practice
+      one question after another about small batches, harder with each right answer
 
 Log-probs are in nats, at most 0: log_softmax(logits), at the label of each token."""
 

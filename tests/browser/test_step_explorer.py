@@ -133,7 +133,7 @@ def test_a_control_that_no_kernel_follows_says_so(lab, no_foreign_requests, note
     lab.restart(page)
     step.get_by_role("slider", name="G", exact=True).press("ArrowRight")
     window.get_by_role("button", name="play", exact=True).click()
-    box = logits.get_by_role("spinbutton")
+    box = logits.get_by_role("spinbutton", name="logit")
     box.fill("1")
     box.press("Enter")
     for explorer in (step, window, logits):
