@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 import sftviz
+from sftviz.exercises.course import EXERCISES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -136,4 +137,5 @@ def test_every_file_that_the_architecture_names_is_there_and_every_module_is_nam
     assert named - known == set()
     modules = {path.name for path in (root / "sftviz").rglob("*.*") if "__" not in path.as_posix()}
     modules.remove("py.typed")  # empty: it says that there are type hints
+    modules -= {f"{name}.py" for name in EXERCISES}  # one file each
     assert modules - {Path(name).name for name in named} == set()
