@@ -16,7 +16,7 @@ from sftviz.views.masking import masking_view
 class MaskingSetting:
     """A conversation of two turns, and the way in which it is built."""
 
-    prompt: str = "2 + 2 ="
+    prompt: str = "2 +2="
     response: str = "4 ."
     way: str = RIGHT.name
 
