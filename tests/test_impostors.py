@@ -8,7 +8,7 @@ import torch
 import traitlets
 from ipywidgets.widgets import widget
 
-from sftviz.explorers.impostors import ImpostorsExplorer
+from sftviz.explorers.impostors import CONTROLS, ImpostorsExplorer
 from sftviz.mistakes import STEP_MISTAKES, STEP_TESTS, write_test
 from sftviz.mistakes.survivors import CHECKS
 from sftviz.views.impostors import impostor_wall
@@ -20,7 +20,7 @@ NAMES = {mistake.name for mistake in STEP_MISTAKES}
 @pytest.fixture
 def explorer(shown_errors) -> ImpostorsExplorer:
     """CS336's test; no error may be shown."""
-    return ImpostorsExplorer()
+    return ImpostorsExplorer(CONTROLS)
 
 
 def alive(explorer: ImpostorsExplorer) -> set[str]:
@@ -168,6 +168,10 @@ def test_fields_and_controls_can_be_chosen():
     )
     with pytest.raises(ValueError, match=r"controls must be among preset, .* got 'G'\."):
         ImpostorsExplorer(["G"])
+
+
+def test_the_menu_with_a_solution_is_shown_only_if_it_is_asked_for(explorer):
+    assert "preset" in explorer.controls and "preset" not in ImpostorsExplorer().controls
 
 
 def test_what_cannot_be_run_changes_nothing(explorer, shown_errors):

@@ -31,6 +31,7 @@ CONTROLS = (
     *("preset", "reset", "B", "gradient_accumulation_steps", "normalize_constant"),
     *("policy_log_probs", "response_mask", *CHECKS, "advice", "code"),
 )
+PUZZLE = tuple(name for name in CONTROLS if name != "preset")  # the menu has a solution
 _OWN = "as given"  # the preset that is the explorer's start
 _ACTIONS = {"response_mask": "toggle", "policy_log_probs": "move"}
 
@@ -43,7 +44,7 @@ class ImpostorsExplorer(Explorer):
     `StepTest`; its fields can be set from Python.
 
     Args:
-        controls: which of `CONTROLS` are shown.
+        controls: which of `CONTROLS` are shown; all but "preset", because it has a solution.
         test: fields of `StepTest`. Those that are not given are as in CS336's tests with c = 1.
 
     Raises:
@@ -73,7 +74,7 @@ class ImpostorsExplorer(Explorer):
     rows = Shown()
     columns = Shown()
 
-    def __init__(self, controls: Sequence[str] = CONTROLS, **test: object) -> None:
+    def __init__(self, controls: Sequence[str] = PUZZLE, **test: object) -> None:
         if unknown := [name for name in controls if name not in CONTROLS]:
             raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {unknown[0]!r}.")
         start = replace(next(iter(STEP_TESTS.values())), **test)

@@ -10,7 +10,10 @@ from sftviz.mistakes.survivors import CHECKS
 from .touch import barriers, cell
 
 MANY = len(STEP_MISTAKES)
-SOURCE = "from sftviz.explorers.impostors import ImpostorsExplorer\nImpostorsExplorer()"
+SOURCE = (
+    "from sftviz.explorers.impostors import CONTROLS, ImpostorsExplorer\n"
+    "ImpostorsExplorer(CONTROLS)"
+)
 
 
 def test_impostors_are_killed_until_none_is_left(lab, no_foreign_requests, notebook):
