@@ -171,7 +171,9 @@ def test_fields_and_controls_can_be_chosen():
 
 
 def test_the_menu_with_a_solution_is_shown_only_if_it_is_asked_for(explorer):
-    assert "preset" in explorer.controls and "preset" not in ImpostorsExplorer().controls
+    puzzle = ImpostorsExplorer()
+    assert "preset" in explorer.controls and "preset" not in puzzle.controls
+    puzzle.close()
 
 
 def test_what_cannot_be_run_changes_nothing(explorer, shown_errors):
