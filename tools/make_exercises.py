@@ -1,6 +1,7 @@
 """Make the notebooks of notebooks/exercises/ from the exercises of the package, and execute them.
 
-With --solved FOLDER, the same notebooks with the solutions are written there.
+With --solved FOLDER, the same notebooks with the solutions are written there. With --nbgrader
+FOLDER, FOLDER/source/ is made for nbgrader, not executed: see docs/instructors.md.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from sftviz.exercises.course import EXERCISES
 FOLDER = NOTEBOOKS / "exercises"
 _NUMBERS = {name: number for number, name in enumerate(EXERCISES, start=1)}
 
+_BODY = "    raise NotImplementedError"  # of a stub
 _WIDTH = 104  # characters of a line of text
 _HOW = (
     "Fill in each function and run its cell, then the cell below it. The answer says what is "
@@ -128,6 +130,37 @@ def notebook(sheet: Sheet, *, solved: bool = False) -> NotebookNode:
     return tidy(v4.new_notebook(cells=cells))
 
 
+def for_nbgrader(sheet: Sheet) -> NotebookNode:
+    """The source of an assignment: of it nbgrader makes what is handed out, and what is marked.
+
+    A check counts its exercise's minutes as points. What an assertion raises is in the feedback.
+    """
+    assignment = notebook(sheet)
+    cells = {cell.id: cell for cell in assignment.cells}
+    _mark(cells["imports"], locked=True)
+    for name in sheet.names:
+        exercise = EXERCISES[name]
+        head = exercise.stub.removesuffix(_BODY)
+        body = exercise.solved.removeprefix(head)
+        cells[name].source = f"{head}    ### BEGIN SOLUTION\n{body}\n    ### END SOLUTION"
+        _mark(cells[name], solution=True)
+        check = cells[f"{name}-check"]
+        check.source += (
+            "\n### BEGIN HIDDEN TESTS\n"
+            f"verdict = check_exercise({name})\n"
+            'assert verdict.outcome == "correct", verdict\n'
+            "### END HIDDEN TESTS"
+        )
+        _mark(check, grade=True, locked=True, points=exercise.minutes)
+    return assignment
+
+
+def _mark(cell: NotebookNode, **role: bool | int) -> None:
+    """Say what a cell is, in nbgrader's metadata. Its id becomes its grade id."""
+    no_role = {"solution": False, "grade": False, "locked": False, "task": False}
+    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": cell.id, **no_role, **role}
+
+
 def _before(name: str) -> list[NotebookNode]:
     if name not in _BEFORE:
         return []
@@ -144,14 +177,21 @@ def _wrapped(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--solved", type=Path, metavar="FOLDER", help="write solved notebooks")
-    folder = parser.parse_args().solved
-    is_solved, folder = folder is not None, folder or FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--solved", type=Path, metavar="FOLDER", help="write solved notebooks")
+    other.add_argument("--nbgrader", type=Path, metavar="FOLDER", help="write FOLDER/source/")
+    arguments = parser.parse_args()
+    is_solved, folder = arguments.solved is not None, arguments.solved or FOLDER
     for sheet in SHEETS:
+        if arguments.nbgrader:
+            folder = arguments.nbgrader / "source" / sheet.file
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{sheet.file}.ipynb"
         print(path, flush=True)
-        path.write_text(execute(v4.writes(notebook(sheet, solved=is_solved)), folder), "utf-8")
+        if arguments.nbgrader:
+            path.write_text(v4.writes(for_nbgrader(sheet)) + "\n", "utf-8")
+        else:
+            path.write_text(execute(v4.writes(notebook(sheet, solved=is_solved)), folder), "utf-8")
 
 
 if __name__ == "__main__":
