@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 TEXT = (ROOT / "docs" / "instructors.md").read_text("utf-8")
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-STORED = {
+FOLDERS = ("benchmarks", "binder", "docs", "notebooks", "sftviz", "tests", "tools")
+STORED = {  # the cells of each notebook
     path.relative_to(NOTEBOOKS).with_suffix("").as_posix(): v4.reads(path.read_text("utf-8")).cells
     for folder in (NOTEBOOKS, NOTEBOOKS / "exercises")
     for path in folder.glob("*.ipynb")
@@ -93,27 +94,19 @@ def test_the_questions_that_it_names_are_in_the_notebook_of_the_row_or_paragraph
     for part in section("The notebooks").split("\n### ")[1:]:
         heading, _, text = part.partition("\n")
         named.append((text, heading))
-    count = 0
-    for text, where in named:
-        (name, *_) = re.findall(r"`([\w/]+)`", where) or [""]
-        for question in re.findall(r"\*([^*]+)\*", text.replace("**", "")):
-            code = "".join(cell.source for cell in STORED[name])
-            assert f'Prediction("{" ".join(question.split())}")' in code, (name, question)
-            count += 1
-    assert count > 25
+    questions = [
+        (re.findall(r"`([\w/]+)`", where)[0], " ".join(question.split()))
+        for text, where in named
+        for question in re.findall(r"\*([^*]+)\*", text)
+    ]
+    assert len(questions) > 25
+    for name, question in questions:
+        assert any(f'Prediction("{question}")' in cell.source for cell in STORED[name]), question
 
 
 def test_files_folders_and_names_in_it_exist():
     quoted = re.findall(r"`([^`\n]+)`", TEXT)
-    paths = [
-        each
-        for each in quoted
-        if re.fullmatch(
-            r"(docs|tools|tests|sftviz|binder|notebooks|"
-            r"benchmarks)/[\w./]*",
-            each,
-        )
-    ]
+    paths = [each for each in quoted if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./]*", each)]
     assert len(paths) >= 6
     assert [path for path in paths if not (ROOT / path).exists()] == []
     for dotted in (each for each in quoted if re.fullmatch(r"sftviz(\.\w+)+", each)):
