@@ -15,8 +15,11 @@ from sftviz import (
     SCALINGS,
     WORKED_EXAMPLE,
     AccumulationExplorer,
+    DivisorExplorer,
+    ImpostorsExplorer,
     LogitsExplorer,
     LogitsInputs,
+    MaskExplorer,
     Scaling,
     StepExplorer,
     StepInputs,
@@ -348,7 +351,15 @@ def test_nothing_that_was_given_is_in_a_widgets_text(kind):
 # Closed
 
 
-@pytest.mark.parametrize("kind", STATES, ids=lambda kind: kind.__name__)
+def few_controls():
+    return StepExplorer(controls=("code",))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [*STATES, few_controls, DivisorExplorer, ImpostorsExplorer, MaskExplorer],
+    ids=lambda kind: kind.__name__,
+)
 def test_closing_an_explorer_closes_all_of_it(kind):
     is_8 = hasattr(widget, "_instances")
     instances = widget._instances if is_8 else widget.Widget.widgets
