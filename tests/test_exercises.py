@@ -7,10 +7,11 @@ from inspect import signature
 
 import pytest
 import torch
-from make_exercises import FOLDER, SHEETS, notebook
+from make_exercises import FOLDER, SHEETS, for_nbgrader, notebook
 from nbformat import v4
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
+import sftviz
 from sftviz.__main__ import main
 from sftviz.exercises.check_test import REQUIRED, check_test
 from sftviz.exercises.course import EXERCISES, check_exercise
@@ -479,3 +480,30 @@ def test_the_command_judges_the_file_of_an_exercise(tmp_path, capsys):
     assert main(["check", *(str(tmp_path / f"{name}.py") for name in texts), "--json"]) == 1
     judged = json.loads(capsys.readouterr().out)
     assert [each["outcome"] for each in judged] == ["correct", "wrong", "not attempted"]
+
+
+@pytest.mark.parametrize("sheet", SHEETS, ids=lambda sheet: sheet.file)
+def test_a_notebook_for_nbgrader_has_points_solutions_and_a_hidden_assertion(sheet):
+    """The course of three students that docs/instructors.md tells of was graded with such ones."""
+    page = for_nbgrader(sheet)
+    marked = {cell.id: cell for cell in page.cells if "nbgrader" in cell.metadata}
+    data = {name: cell.metadata["nbgrader"] for name, cell in marked.items()}
+    assert [each["grade_id"] for each in data.values()] == list(data)
+    assert {each["schema_version"] for each in data.values()} == {3}
+    plain = {cell.id: cell.source for cell in notebook(sheet).cells}
+    begin, end = "    ### BEGIN SOLUTION\n", "    ### END SOLUTION"
+    for name in sheet.names:
+        before, solution, after = re.split(f"{begin}|{end}", marked[name].source)
+        assert before + "    raise NotImplementedError" + after == plain[name]
+        room = {"torch": torch, "__name__": "learner"} | vars(sftviz)
+        exec(before + solution, room)
+        assert data[f"{name}-check"]["points"] == EXERCISES[name].minutes
+        assert data[name]["solution"] and data[f"{name}-check"]["grade"]
+        for function, is_right in ((room[name], True), (lambda *arguments: None, False)):
+            room |= {name: function, "check_exercise": lambda it: check_exercise(it, name)}  # noqa: B023
+            try:
+                exec(marked[f"{name}-check"].source, room)
+            except AssertionError:
+                assert not is_right
+            else:
+                assert is_right

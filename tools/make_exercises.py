@@ -1,6 +1,8 @@
 """Make the notebooks of notebooks/exercises/ from the exercises of the package, and execute them.
 
-With --solved FOLDER, the same notebooks with the solutions are written there.
+With --solved FOLDER, the same notebooks with the solutions are written there. With --nbgrader
+FOLDER, they are written into the `source/` of an nbgrader course, not executed: with solutions that
+nbgrader removes, and a hidden assertion for each exercise.
 """
 
 import argparse
@@ -128,6 +130,40 @@ def notebook(sheet: Sheet, *, solved: bool = False) -> NotebookNode:
     return tidy(v4.new_notebook(cells=cells))
 
 
+_GRADE = {"schema_version": 3, "task": False}
+
+
+def for_nbgrader(sheet: Sheet) -> NotebookNode:
+    """A notebook as an instructor gives it to nbgrader. An exercise has its minutes as points."""
+    page = notebook(sheet)
+    cells = {cell.id: cell for cell in page.cells}
+    for name in sheet.names:
+        exercise = EXERCISES[name]
+        head = exercise.stub.removesuffix("    raise NotImplementedError")
+        body = exercise.solved.removeprefix(head)
+        cells[name].source = f"{head}    ### BEGIN SOLUTION\n{body}\n    ### END SOLUTION"
+        cells[name].metadata["nbgrader"] = _GRADE | {
+            "grade_id": name,
+            "solution": True,
+            "grade": False,
+            "locked": False,
+        }
+        check = cells[f"{name}-check"]
+        check.source += (
+            "\n### BEGIN HIDDEN TESTS\n"
+            f'assert (found := check_exercise({name})).outcome == "correct", f"\\n{{found}}"\n'
+            "### END HIDDEN TESTS"
+        )
+        check.metadata["nbgrader"] = _GRADE | {
+            "grade_id": f"{name}-check",
+            "solution": False,
+            "grade": True,
+            "locked": True,
+            "points": exercise.minutes,
+        }
+    return page
+
+
 def _before(name: str) -> list[NotebookNode]:
     if name not in _BEFORE:
         return []
@@ -144,14 +180,21 @@ def _wrapped(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--solved", type=Path, metavar="FOLDER", help="write solved notebooks")
-    folder = parser.parse_args().solved
-    is_solved, folder = folder is not None, folder or FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--solved", type=Path, metavar="FOLDER", help="write solved notebooks")
+    ways.add_argument("--nbgrader", type=Path, metavar="FOLDER", help="write a course's source")
+    options = parser.parse_args()
     for sheet in SHEETS:
+        if options.nbgrader:
+            folder = options.nbgrader / "source" / sheet.file
+            text = v4.writes(for_nbgrader(sheet))
+        else:
+            folder = options.solved or FOLDER
+            text = execute(v4.writes(notebook(sheet, solved=bool(options.solved))), FOLDER)
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{sheet.file}.ipynb"
         print(path, flush=True)
-        path.write_text(execute(v4.writes(notebook(sheet, solved=is_solved)), folder), "utf-8")
+        path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
