@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from .jupyter import PATIENCE
 from .touch import NOTEBOOK, barriers, cell, darken, drag, press_shortcuts
 
 # What a picture is called, from now on.
@@ -148,4 +149,6 @@ def test_a_conversation_of_ones_own_loses_its_first_word(lab, shown):
     expect(place.get_by_role("alert")).to_contain_text("the response has no word")
     place.get_by_role("textbox", name="response").fill("Paris")
     expect(place.get_by_role("alert")).to_be_hidden()
+    place.get_by_role("button", name="train a model so").press("Enter")
+    expect(picture).to_contain_text("Trained so, a small model answers", timeout=PATIENCE * 1000)
     keeps_nobody_out(lab, place, "masks")
