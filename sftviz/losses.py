@@ -1,0 +1,209 @@
+"""What else is called the loss of fine-tuning: what each response token adds, and the divisor.
+
+A loss of this family is the negative sum of a term per response token, divided. So a `Loss` is a
+value with two parts: a term, and a `Scaling`, which the divisors of `rules.py` already are. The
+gradients are what autograd computed. Needs torch alone.
+
+Left out of the last three: the clipping of the ratio, which is 1 at the weights that wrote the
+responses, so that nothing is clipped; and the penalty for the distance from a reference model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sftviz.inputs import StepInputs
+from sftviz.rules import EXAMPLE_MEAN, STEP, TOKEN_MEAN, Counts, Scaling
+from sftviz.validate import brief, check_count
+
+EPSILON = 0.1  # of label smoothing
+LONGEST = 8  # tokens, the constant of Dr. GRPO: the most that a response may have
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """What a term is computed from."""
+
+    label: Tensor  # (B, S), log-prob of the label: policy_log_probs
+    every: Tensor  # (B, S, V), log-prob of every entry of the vocabulary
+    advantages: Tensor  # (B, 1), how much better a response was than the others of its group
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss: the term of each response token is added up, divided, and its sign is changed."""
+
+    name: str
+    formula: str
+    source: str
+    term: Callable[[Tokens], Tensor]  # to (B, S)
+    scaling: Scaling
+
+    def __call__(
+        self, log_probs: Tensor, labels: Tensor, response_mask: Tensor, counts: Counts,
+        advantages: Sequence[float] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Compute the loss of a microbatch; `backward()` can be called on it.
+
+        Args:
+            log_probs: (B, S, V), of every entry of the vocabulary.
+            labels: (B, S) int64. What is at a masked token is not used.
+            response_mask: (B, S) bool.
+            counts: of the microbatch and its window, by `count_window`.
+            advantages: one per row; None: 1 for every row.
+
+        Example:
+            >>> from sftviz.rules import count_window
+            >>> logits = torch.zeros(1, 2, 4)
+            >>> labels, mask = torch.tensor([[3, 1]]), torch.tensor([[True, True]])
+            >>> (counts,) = count_window([mask], G=1)
+            >>> DFT(logits.log_softmax(-1), labels, mask, counts)  # a quarter of log 4
+            tensor(0.3466)
+        """
+        at = labels.where(response_mask, 0)[..., None]
+        each = log_probs.new_ones(len(labels)) if advantages is None else torch.tensor(advantages)
+        tokens = Tokens(log_probs.gather(-1, at)[..., 0], log_probs, each.to(log_probs)[:, None])
+        rows = torch.where(response_mask, self.term(tokens), 0).sum(1)  # (B,)
+        return -(rows / torch.as_tensor(self.scaling.divisor(counts)).to(rows)).sum()
+
+
+def _log_prob(tokens: Tokens) -> Tensor:
+    return tokens.label
+
+
+def _weighted_by_probability(tokens: Tokens) -> Tensor:
+    return tokens.label.exp().detach() * tokens.label
+
+
+def _smoothed(tokens: Tokens) -> Tensor:
+    return (1 - EPSILON) * tokens.label + EPSILON * tokens.every.mean(-1)
+
+
+def _advantage(tokens: Tokens) -> Tensor:
+    ratio = (tokens.label - tokens.label.detach()).exp()  # 1, but it has a gradient
+    return tokens.advantages * ratio
+
+
+_CONSTANT = Scaling(
+    "a constant",
+    f"divided by the rows of the window, and by {LONGEST}, the most tokens of a response",
+    lambda n: n.window_rows * LONGEST,
+)
+
+THE_STEP = Loss(
+    "the step", "−Σ log p ÷ G²", "https://github.com/stanford-cs336/assignment5-alignment",
+    _log_prob, STEP,
+)  # fmt: skip
+MEAN_OVER_TOKENS = Loss(
+    "token mean", "−Σ log p ÷ N", "https://github.com/huggingface/transformers/issues/34191",
+    _log_prob, TOKEN_MEAN,
+)  # fmt: skip
+PER_EXAMPLE = Loss(
+    "one weight per example", "−Σ log p ÷ (R·T)",
+    "https://github.com/thinking-machines-lab/tinker-cookbook/pull/334",
+    _log_prob, EXAMPLE_MEAN,
+)  # fmt: skip
+DFT = Loss(
+    "DFT", "−Σ stop(p)·log p ÷ N", "https://arxiv.org/abs/2508.05629",
+    _weighted_by_probability, TOKEN_MEAN,
+)  # fmt: skip
+LABEL_SMOOTHING = Loss(
+    "label smoothing", f"−Σ ({1 - EPSILON}·log p + {EPSILON}·mean log q) ÷ N",
+    "https://arxiv.org/abs/1512.00567", _smoothed, TOKEN_MEAN,
+)  # fmt: skip
+GRPO = Loss(
+    "GRPO", "−Σ A·ratio ÷ (R·T)", "https://arxiv.org/abs/2402.03300", _advantage, EXAMPLE_MEAN
+)
+DAPO = Loss("DAPO", "−Σ A·ratio ÷ N", "https://arxiv.org/abs/2503.14476", _advantage, TOKEN_MEAN)
+DR_GRPO = Loss(
+    "Dr. GRPO", "−Σ A·ratio ÷ (R·L)", "https://arxiv.org/abs/2503.20783", _advantage, _CONSTANT
+)
+
+LOSSES = (THE_STEP, MEAN_OVER_TOKENS, PER_EXAMPLE, DFT, LABEL_SMOOTHING, GRPO, DAPO, DR_GRPO)
+
+
+@dataclass(frozen=True, eq=False)
+class LossTrace:
+    """One run of a loss, with the gradients at the log-probs and at the logits."""
+
+    loss: Loss
+    value: float
+    weights: Tensor  # (B, S), the negative gradient at the log-prob of the label
+    logits_grad: Tensor  # (B, S), the gradient at the logit of the label
+
+
+@dataclass(frozen=True, eq=False)
+class LossInputs:
+    """A microbatch, and what the losses have to know of the rest of its window.
+
+    A log-prob that is not the label's is needed for the logits and for label smoothing. All other
+    entries of the vocabulary share what the label leaves, in equal parts.
+
+    Raises:
+        ValueError: c is not 1, a response token's log-prob is not below 0, or there is not one
+            advantage per row.
+        TypeError, ValueError: a number is not a count.
+
+    Example:
+        >>> from sftviz.examples import WORKED_EXAMPLE
+        >>> [trace] = LossInputs(WORKED_EXAMPLE, other_rows=(3,)).trace([MEAN_OVER_TOKENS])
+        >>> trace.weights  # N is 7 + 3
+        tensor([[0.1000, 0.1000, 0.0000, 0.1000],
+                [0.1000, 0.1000, 0.1000, 0.1000]], dtype=torch.float64)
+    """
+
+    step: StepInputs
+    other_rows: Sequence[int] = ()  # response tokens of each row in the other microbatches
+    advantages: Sequence[float] | None = None  # one per row; None: 1 for every row
+    vocab_size: int = 5
+
+    def __post_init__(self) -> None:
+        log_probs, mask = self.step.policy_log_probs, self.step.response_mask != 0
+        check_count("vocab_size", self.vocab_size, "it is a number of tokens", least=2)
+        if self.step.normalize_constant != 1:
+            raise ValueError(
+                f"normalize_constant must be 1, got {brief(self.step.normalize_constant)}: only "
+                "the step has this constant, so the losses could not be compared."
+            )
+        if not (log_probs[mask] < 0).all():
+            raise ValueError(
+                "policy_log_probs must be below 0 at response tokens: the other entries of the "
+                "vocabulary share the probability that the label leaves."
+            )
+        if self.advantages is not None and len(self.advantages) != len(mask):
+            raise ValueError(
+                f"advantages must have one number per row, which is {len(mask)}, "
+                f"got {len(self.advantages)}."
+            )
+
+    @property
+    def counts(self) -> Counts:
+        """The numbers that the divisors are made of."""
+        rows = tuple((self.step.response_mask != 0).sum(1).tolist())
+        window, G = (*rows, *self.other_rows), self.step.gradient_accumulation_steps
+        return Counts(len(rows), G, sum(rows), sum(window), sum(window), 1, len(window), rows)
+
+    def logits(self) -> Tensor:
+        """(B, S, V) in float64; the label is entry 0. Those at masked tokens are arbitrary."""
+        log_probs = self.step.policy_log_probs.double()
+        label = log_probs.where(self.step.response_mask != 0, -1)[..., None]
+        other = torch.log(-torch.expm1(label)) - torch.tensor(self.vocab_size - 1.0).log()
+        return torch.cat([label, *[other] * (self.vocab_size - 1)], -1)
+
+    def trace(self, losses: Sequence[Loss] = LOSSES) -> tuple[LossTrace, ...]:
+        """Run losses and `backward()` on this microbatch, in float64."""
+        with torch.inference_mode(False), torch.enable_grad():
+            return tuple(self._trace(loss) for loss in losses)
+
+    def _trace(self, loss: Loss) -> LossTrace:
+        logits, mask = self.logits().requires_grad_(), self.step.response_mask != 0
+        log_probs = logits.log_softmax(-1)  # (B, S, V)
+        log_probs.retain_grad()
+        labels = torch.zeros_like(mask, dtype=torch.int64)
+        value = loss(log_probs, labels, mask, self.counts, self.advantages)
+        value.backward()
+        assert log_probs.grad is not None and logits.grad is not None  # backward() was called
+        weights = 0 - log_probs.grad[..., 0]  # 0, not -0
+        return LossTrace(loss, value.item(), weights, logits.grad[..., 0])
