@@ -8,6 +8,7 @@ Left out of the last three: the clipping of the ratio, which is 1 at the weights
 responses, so that nothing is clipped; and the penalty for the distance from a reference model.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from sftviz.inputs import StepInputs
+from sftviz.rows import Rows
 from sftviz.rules import EXAMPLE_MEAN, STEP, TOKEN_MEAN, Counts, Scaling
-from sftviz.validate import brief, check_count
+from sftviz.validate import check_count
 
 EPSILON = 0.1  # of label smoothing
 LONGEST = 8  # tokens, the constant of Dr. GRPO: the most that a response may have
@@ -110,7 +112,7 @@ DFT = Loss(
     _weighted_by_probability, TOKEN_MEAN,
 )  # fmt: skip
 LABEL_SMOOTHING = Loss(
-    "label smoothing", f"−Σ ({1 - EPSILON}·log p + {EPSILON}·mean log q) ÷ N",
+    "label smoothing", "−Σ ((1−ε) log p + ε m) ÷ N",
     "https://arxiv.org/abs/1512.00567", _smoothed, TOKEN_MEAN,
 )  # fmt: skip
 GRPO = Loss(
@@ -142,54 +144,59 @@ class LossInputs:
     entries of the vocabulary share what the label leaves, in equal parts.
 
     Raises:
-        ValueError: c is not 1, a response token's log-prob is not below 0, or there is not one
-            advantage per row.
-        TypeError, ValueError: a number is not a count.
+        TypeError, ValueError: the step can't be computed from these arguments, a response token's
+            log-prob is not below 0, or there is not one advantage per row.
 
     Example:
-        >>> from sftviz.examples import WORKED_EXAMPLE
-        >>> [trace] = LossInputs(WORKED_EXAMPLE, other_rows=(3,)).trace([MEAN_OVER_TOKENS])
-        >>> trace.weights  # N is 7 + 3
-        tensor([[0.1000, 0.1000, 0.0000, 0.1000],
-                [0.1000, 0.1000, 0.1000, 0.1000]], dtype=torch.float64)
+        >>> inputs = LossInputs([[-1.0, -0.5], [-2.0, -0.1]], [[0, 1], [1, 1]], other_rows=(2,))
+        >>> [trace] = inputs.trace([MEAN_OVER_TOKENS])
+        >>> trace.weights  # N is 3 + 2
+        tensor([[0.0000, 0.2000],
+                [0.2000, 0.2000]], dtype=torch.float64)
     """
 
-    step: StepInputs
+    policy_log_probs: Rows  # (B, S); kept as a tensor
+    response_mask: Rows  # (B, S); kept as a tensor
+    gradient_accumulation_steps: int = 1
     other_rows: Sequence[int] = ()  # response tokens of each row in the other microbatches
     advantages: Sequence[float] | None = None  # one per row; None: 1 for every row
+    tokens: Sequence[Sequence[str]] | None = None  # B rows of S strings
     vocab_size: int = 5
 
     def __post_init__(self) -> None:
-        log_probs, mask = self.step.policy_log_probs, self.step.response_mask != 0
+        G = self.gradient_accumulation_steps
+        checked = StepInputs(self.policy_log_probs, self.response_mask, G, tokens=self.tokens)
+        for name in ("policy_log_probs", "response_mask", "tokens"):
+            object.__setattr__(self, name, getattr(checked, name))
         check_count("vocab_size", self.vocab_size, "it is a number of tokens", least=2)
-        if self.step.normalize_constant != 1:
-            raise ValueError(
-                f"normalize_constant must be 1, got {brief(self.step.normalize_constant)}: only "
-                "the step has this constant, so the losses could not be compared."
-            )
-        if not (log_probs[mask] < 0).all():
+        if not (self.policy_log_probs[self.is_response] < 0).all():
             raise ValueError(
                 "policy_log_probs must be below 0 at response tokens: the other entries of the "
                 "vocabulary share the probability that the label leaves."
             )
-        if self.advantages is not None and len(self.advantages) != len(mask):
+        B = len(self.response_mask)
+        if self.advantages is not None and len(self.advantages) != B:
             raise ValueError(
-                f"advantages must have one number per row, which is {len(mask)}, "
+                f"advantages must have one number per row, which is {B}, "
                 f"got {len(self.advantages)}."
             )
 
     @property
+    def is_response(self) -> Tensor:
+        """(B, S) bool."""
+        return self.response_mask != 0
+
+    @property
     def counts(self) -> Counts:
         """The numbers that the divisors are made of."""
-        rows = tuple((self.step.response_mask != 0).sum(1).tolist())
-        window, G = (*rows, *self.other_rows), self.step.gradient_accumulation_steps
+        rows = tuple(self.is_response.sum(1).tolist())
+        window, G = (*rows, *self.other_rows), self.gradient_accumulation_steps
         return Counts(len(rows), G, sum(rows), sum(window), sum(window), 1, len(window), rows)
 
     def logits(self) -> Tensor:
         """(B, S, V) in float64; the label is entry 0. Those at masked tokens are arbitrary."""
-        log_probs = self.step.policy_log_probs.double()
-        label = log_probs.where(self.step.response_mask != 0, -1)[..., None]
-        other = torch.log(-torch.expm1(label)) - torch.tensor(self.vocab_size - 1.0).log()
+        label = self.policy_log_probs.double().where(self.is_response, -1)[..., None]
+        other = torch.log(-torch.expm1(label)) - math.log(self.vocab_size - 1)
         return torch.cat([label, *[other] * (self.vocab_size - 1)], -1)
 
     def trace(self, losses: Sequence[Loss] = LOSSES) -> tuple[LossTrace, ...]:
@@ -198,12 +205,22 @@ class LossInputs:
             return tuple(self._trace(loss) for loss in losses)
 
     def _trace(self, loss: Loss) -> LossTrace:
-        logits, mask = self.logits().requires_grad_(), self.step.response_mask != 0
+        logits = self.logits().requires_grad_()
         log_probs = logits.log_softmax(-1)  # (B, S, V)
         log_probs.retain_grad()
-        labels = torch.zeros_like(mask, dtype=torch.int64)
-        value = loss(log_probs, labels, mask, self.counts, self.advantages)
+        labels = torch.zeros_like(self.is_response, dtype=torch.int64)
+        value = loss(log_probs, labels, self.is_response, self.counts, self.advantages)
         value.backward()
         assert log_probs.grad is not None and logits.grad is not None  # backward() was called
         weights = 0 - log_probs.grad[..., 0]  # 0, not -0
         return LossTrace(loss, value.item(), weights, logits.grad[..., 0])
+
+
+# A short response, a longer one, and a window with two more microbatches: G = 3, N = 10, R = 6.
+SHORT_AND_LONG = LossInputs(
+    policy_log_probs=[[-2.0, -0.1, -9.0], [-3.0, -0.7, -1.6]],
+    response_mask=[[0, 1, 0], [0, 1, 1]],
+    gradient_accumulation_steps=3,
+    other_rows=(2, 1, 1, 3),
+    tokens=(("Sky?", "Blue", "<pad>"), ("2+2?", "Is", "4")),
+)

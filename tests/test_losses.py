@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from sftviz.inputs import StepInputs
 from sftviz.losses import (
     DAPO,
     DFT,
@@ -183,7 +182,7 @@ LOG_PROBS = [
     [0.0, -9.0, -0.7, -0.05, -9.0],
     [-9.0, -3.0] + [0.0] * 3,
 ]
-INPUTS = LossInputs(StepInputs(LOG_PROBS, MASK.int(), G), other_rows=(3, 5, 2), vocab_size=V)
+INPUTS = LossInputs(LOG_PROBS, MASK.int(), G, other_rows=(3, 5, 2), vocab_size=V)
 
 
 def test_the_logits_give_the_log_probs_back():
@@ -217,7 +216,7 @@ def test_a_finite_difference_at_a_log_prob_finds_the_weight_except_with_a_stop()
     moved = torch.tensor(LOG_PROBS, dtype=torch.float64)
     step = 1e-3
     moved[0, 1] += step
-    there = LossInputs(StepInputs(moved, MASK.int(), G), other_rows=(3, 5, 2), vocab_size=V)
+    there = LossInputs(moved, MASK.int(), G, other_rows=(3, 5, 2), vocab_size=V)
     for here, then in zip(INPUTS.trace(), there.trace(), strict=True):
         slope = -(then.value - here.value) / step
         if here.loss in (THE_STEP, MEAN_OVER_TOKENS, PER_EXAMPLE):
@@ -229,7 +228,7 @@ def test_a_finite_difference_at_a_log_prob_finds_the_weight_except_with_a_stop()
 def test_only_dfts_weight_follows_a_log_prob():
     moved = torch.tensor(LOG_PROBS)
     moved[0, 1] = -4.0
-    there = LossInputs(StepInputs(moved, MASK.int(), G), other_rows=(3, 5, 2), vocab_size=V)
+    there = LossInputs(moved, MASK.int(), G, other_rows=(3, 5, 2), vocab_size=V)
     changed = {
         here.loss.name: (here.weights - then.weights).abs() > 1e-12
         for here, then in zip(INPUTS.trace(), there.trace(), strict=True)
@@ -240,7 +239,7 @@ def test_only_dfts_weight_follows_a_log_prob():
 
 def test_at_the_logit_learning_ends_at_another_probability():
     def at_logit(p):
-        batch = LossInputs(StepInputs([[p.log().item()]], [[1]], 1), vocab_size=V)
+        batch = LossInputs([[p.log().item()]], [[1]], vocab_size=V)
         losses = (MEAN_OVER_TOKENS, DFT, LABEL_SMOOTHING)
         return [trace.logits_grad.item() for trace in batch.trace(losses)]
 
@@ -254,26 +253,21 @@ def test_at_the_logit_learning_ends_at_another_probability():
     ("arguments", "message"),
     [
         (
-            {"step": StepInputs([[-0.5]], [[1]], 2, 3.0)},
-            "normalize_constant must be 1, got 3.0: only the step has this constant, so the "
-            "losses could not be compared.",
-        ),
-        (
-            {"step": StepInputs([[0.0]], [[1]], 2)},
+            {"policy_log_probs": [[0.0]]},
             "policy_log_probs must be below 0 at response tokens: the other entries of the "
             "vocabulary share the probability that the label leaves.",
         ),
         (
-            {"step": StepInputs([[-0.5]], [[1]], 2), "advantages": (1.0, 2.0)},
+            {"advantages": (1.0, 2.0)},
             "advantages must have one number per row, which is 1, got 2.",
         ),
         (
-            {"step": StepInputs([[-0.5]], [[1]], 2), "vocab_size": 1},
+            {"vocab_size": 1},
             "vocab_size must be an int of at least 2, got 1: it is a number of tokens.",
         ),
     ],
 )
-def test_what_can_not_be_compared_is_refused(arguments, message):
+def test_what_can_not_be_run_is_refused(arguments, message):
     with pytest.raises(ValueError) as refusal:
-        LossInputs(**arguments)
+        LossInputs(**{"policy_log_probs": [[-0.5]], "response_mask": [[1]], **arguments})
     assert str(refusal.value) == message
