@@ -20,7 +20,7 @@ from sftviz.views.parts import CELL, FRAME, WIDTH, check_width
 _NAMES = 28  # cells, what the longest formula needs
 _GAP = 2  # cells between two rows of the batch
 _TITLE = "Weight of a token: −gradient at its log-prob"
-_BARS = "A bar is the weight beside the largest one of the same loss."
+_BARS = "A bar is the size of a weight, beside the largest one of the same loss."
 
 Place = tuple[int, int]  # row, column
 
@@ -102,18 +102,18 @@ def weights_view(inputs: LossInputs, traces: Sequence[LossTrace], width: int = W
 
     >>> inputs = LossInputs([[-0.5, -0.1]], [[1, 1]], gradient_accumulation_steps=2)
     >>> print(weights_view(inputs, inputs.trace()[:1], width=60))
-    ╭────────────────────────────────────────────────────────╮
-    │ Weight of a token: −gradient at its log-prob           │
-    │                                                        │
-    │                                   1, 1        1, 2     │
-    │ log p                       [     −0.5] [     −0.1]    │
-    │ p                               0.6065      0.9048     │
-    │ the step                    ███████████ ███████████    │
-    │ −Σ log p ÷ G²               [     0.25] [     0.25]    │
-    │                                                        │
-    │ A bar is the weight beside the largest one of the same │
-    │ loss. G = 2 microbatches in a window.                  │
-    ╰────────────────────────────────────────────────────────╯
+    ╭──────────────────────────────────────────────────────────╮
+    │ Weight of a token: −gradient at its log-prob             │
+    │                                                          │
+    │                                   1, 1        1, 2       │
+    │ log p                       [     −0.5] [     −0.1]      │
+    │ p                               0.6065      0.9048       │
+    │ the step                    ███████████ ███████████      │
+    │ −Σ log p ÷ G²               [     0.25] [     0.25]      │
+    │                                                          │
+    │ A bar is the size of a weight, beside the largest one of │
+    │ the same loss. G = 2 microbatches in a window.           │
+    ╰──────────────────────────────────────────────────────────╯
     """
     check_width(width)
     B, S = inputs.response_mask.shape

@@ -166,10 +166,10 @@ THE_STRONGEST_PUSH = Question(
     ),
     after=lambda width: value_table(
         {
-            loss.name: {f"p = {p}": _at_logit(loss, p) for p in _PROBS}
+            loss.name: {str(p): _at_logit(loss, p) for p in _PROBS}
             for loss in (MEAN_OVER_TOKENS, DFT)
         },
-        "the gradient at the label's logit, in a batch of one token",
+        "the gradient at the label's logit, by the probability of the label",
     ),
 )
 
@@ -219,10 +219,10 @@ WHERE_SMOOTHING_ENDS = Question(
     ),
     after=lambda width: value_table(
         {
-            loss.name: {f"p = {p}": _at_logit(loss, p) for p in (0.9, 0.92, 0.99)}
+            loss.name: {str(p): _at_logit(loss, p) for p in (0.9, 0.92, 0.99)}
             for loss in (MEAN_OVER_TOKENS, LABEL_SMOOTHING)
         },
-        "the gradient at the label's logit, in a batch of one token",
+        "the gradient at the label's logit, by the probability of the label",
     ),
 )
 
