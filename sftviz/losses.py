@@ -18,7 +18,7 @@ from torch import Tensor
 from sftviz.inputs import StepInputs
 from sftviz.rows import Rows
 from sftviz.rules import EXAMPLE_MEAN, STEP, TOKEN_MEAN, Counts, Scaling
-from sftviz.validate import check_count
+from sftviz.validate import check_count, check_finite
 
 EPSILON = 0.1  # of label smoothing
 LONGEST = 8  # tokens, the constant of Dr. GRPO: the most that a response may have
@@ -145,7 +145,8 @@ class LossInputs:
 
     Raises:
         TypeError, ValueError: the step can't be computed from these arguments, a response token's
-            log-prob is not below 0, or there is not one advantage per row.
+            log-prob is not finite and below 0, a number is not a count, or there is not one finite
+            advantage per row.
 
     Example:
         >>> inputs = LossInputs([[-1.0, -0.5], [-2.0, -0.1]], [[0, 1], [1, 1]], other_rows=(2,))
@@ -169,13 +170,23 @@ class LossInputs:
         for name in ("policy_log_probs", "response_mask", "tokens"):
             object.__setattr__(self, name, getattr(checked, name))
         check_count("vocab_size", self.vocab_size, "it is a number of tokens", least=2)
-        if not (self.policy_log_probs[self.is_response] < 0).all():
+        counted = self.policy_log_probs[self.is_response]
+        if not ((counted < 0) & counted.isfinite()).all():
             raise ValueError(
-                "policy_log_probs must be below 0 at response tokens: the other entries of the "
-                "vocabulary share the probability that the label leaves."
+                "policy_log_probs must be finite and below 0 at response tokens: the other entries "
+                "of the vocabulary share the probability that the label leaves."
             )
+        object.__setattr__(self, "other_rows", tuple(self.other_rows))
+        for count in self.other_rows:
+            reason = "it is the number of response tokens of a row"
+            check_count("every entry of other_rows", count, reason, least=0)
         B = len(self.response_mask)
-        if self.advantages is not None and len(self.advantages) != B:
+        if self.advantages is None:
+            return
+        object.__setattr__(self, "advantages", tuple(self.advantages))
+        for each in self.advantages:
+            check_finite("every entry of advantages", each, "it is a factor of the term")
+        if len(self.advantages) != B:
             raise ValueError(
                 f"advantages must have one number per row, which is {B}, "
                 f"got {len(self.advantages)}."

@@ -254,8 +254,23 @@ def test_at_the_logit_learning_ends_at_another_probability():
     [
         (
             {"policy_log_probs": [[0.0]]},
-            "policy_log_probs must be below 0 at response tokens: the other entries of the "
-            "vocabulary share the probability that the label leaves.",
+            "policy_log_probs must be finite and below 0 at response tokens: the other entries of "
+            "the vocabulary share the probability that the label leaves.",
+        ),
+        (
+            {"policy_log_probs": [[-float("inf")]]},
+            "policy_log_probs must be finite and below 0 at response tokens: the other entries of "
+            "the vocabulary share the probability that the label leaves.",
+        ),
+        (
+            {"other_rows": (2, -1)},
+            "every entry of other_rows must be an int of at least 0, got -1: it is the number of "
+            "response tokens of a row.",
+        ),
+        (
+            {"advantages": (float("nan"),)},
+            "every entry of advantages must be a finite number, got nan: it is a factor of the "
+            "term.",
         ),
         (
             {"advantages": (1.0, 2.0)},

@@ -143,7 +143,9 @@ def test_the_token_last_touched_is_read_out_and_set_in_a_box():
 def test_a_log_prob_of_0_changes_nothing_and_says_why():
     explorer = LossesExplorer()
     before = explorer.live.svg
-    with pytest.raises(Exception, match="policy_log_probs must be below 0 at response tokens"):
+    with pytest.raises(
+        Exception, match="policy_log_probs must be finite and below 0 at response tokens"
+    ):
         explorer.edit({"policy_log_probs[0,1]": 0.0})
     assert explorer.live.svg == before
 
