@@ -25,6 +25,7 @@ from sftviz import (
     StepInputs,
 )
 from sftviz.explorers.accumulation import WindowSetting
+from sftviz.explorers.losses import LossesExplorer
 from sftviz.explorers.widget import _parts_of
 
 STATES = {
@@ -357,7 +358,7 @@ def few_controls():
 
 @pytest.mark.parametrize(
     "kind",
-    [*STATES, few_controls, DivisorExplorer, ImpostorsExplorer, MaskExplorer],
+    [*STATES, few_controls, DivisorExplorer, ImpostorsExplorer, LossesExplorer, MaskExplorer],
     ids=lambda kind: kind.__name__,
 )
 def test_closing_an_explorer_closes_all_of_it(kind):

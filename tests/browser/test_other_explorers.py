@@ -17,8 +17,8 @@ LISTEN = """picture => {
 def shown(lab, no_foreign_requests, notebook):
     """An explorer of this name, on the page of a notebook that has been run."""
 
-    def show(name: str):
-        page = lab.open(notebook(f"from sftviz import {name}\n{name}()"))
+    def show(name: str, module: str = "sftviz"):
+        page = lab.open(notebook(f"from {module} import {name}\n{name}()"))
         lab.run_all(page)
         return page.locator(".sftviz-explorer")
 
@@ -152,3 +152,21 @@ def test_a_conversation_of_ones_own_loses_its_first_word(lab, shown):
     place.get_by_role("button", name="train a model so").press("Enter")
     expect(picture).to_contain_text("Trained so, a small model answers", timeout=PATIENCE * 1000)
     keeps_nobody_out(lab, place, "masks")
+
+
+def test_only_dft_follows_a_log_prob(lab, shown):
+    place = shown("LossesExplorer", "sftviz.explorers.losses")
+    log_prob = cell(place, "policy_log_probs[1,1]")
+    dft, mean = cell(place, "DFT[1,1]"), cell(place, "token_mean[1,1]")
+    expect(dft).to_have_text("0.04966")  # e^−0.7 / 10
+    log_prob.focus()
+    for _ in range(8):  # a burst: only the last value counts
+        place.page.keyboard.press("-")
+    expect(log_prob).to_have_text("−1.5")
+    expect(dft).to_have_text("0.02231")  # e^−1.5 / 10
+    expect(mean).to_have_text("0.1")
+    drag(log_prob, 400)
+    expect(log_prob).to_have_text("−0.01")  # it can't become 0
+    place.get_by_role("button", name="reset").press("Enter")
+    expect(dft).to_have_text("0.04966")
+    keeps_nobody_out(lab, place, "losses")
