@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.explorers.impostors import ImpostorsExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
+    from sftviz.explorers.losses import LossesExplorer
     from sftviz.explorers.masking import MaskExplorer
     from sftviz.explorers.order import PutInOrder
     from sftviz.explorers.practice import Practice
@@ -80,6 +81,7 @@ _LAZY = {
     "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",
     "LogitsExplorer": "sftviz.explorers.logits",
+    "LossesExplorer": "sftviz.explorers.losses",
     "MaskExplorer": "sftviz.explorers.masking",
     "Mistake": "sftviz.mistakes",
     "Practice": "sftviz.explorers.practice",
@@ -107,8 +109,8 @@ __all__ = [
     "WORKED_EXAMPLE", "AccumulationExplorer", "AccumulationTrace", "Beliefs",
     "DivisorExplorer", "Drawing", "Equivalence", "Finding", "GradientShares",
     "ImpostorsExplorer", "Inspection", "InspectionExplorer", "LogitsExplorer",
-    "LogitsInputs", "LogitsTrace", "MaskExplorer", "MicrobatchRecord", "Mistake",
-    "Practice", "Prediction", "PutInOrder", "Recognition", "Scaling", "Stage",
+    "LogitsInputs", "LogitsTrace", "LossesExplorer", "MaskExplorer", "MicrobatchRecord",
+    "Mistake", "Practice", "Prediction", "PutInOrder", "Recognition", "Scaling", "Stage",
     "StepExplorer", "StepInputs", "StepTest", "StepTrace", "Survivors", "TokenBatch",
     "Verdict", "accumulate", "accumulation_flow", "build_token_batch", "check_accumulation",
     "check_exercise", "check_log_probs", "check_step", "compute_entropy", "explain_step",
