@@ -69,7 +69,8 @@ def average_over_ranks(
         >>> from sftviz.experiments.bigram import BigramModel, make_window
         >>> model, window = BigramModel(), make_window(B=3, G=8)
         >>> for rule in ("tokens", "tokens/W"):
-        ...     print(f"{rule}: {average_over_ranks(model, (window[:4], window[4:]), rule).ratio:.3f}")
+        ...     trace = average_over_ranks(model, (window[:4], window[4:]), rule)
+        ...     print(f"{rule}: {trace.ratio:.3f}")
         tokens: 0.500
         tokens/W: 1.000
     """

@@ -134,9 +134,10 @@ def _start(program: str, ranks: int, timeout: float, *arguments: str) -> dict:
     kept = {name: os.environ[name] for name in os.environ if not name.startswith("TORCHELASTIC_")}
     # A process that is killed does not delete its temporary files, so they are kept in a folder
     # that is deleted here.
+    command = [sys.executable, "-m", f"sftviz.experiments.{program}", "--ranks", str(ranks)]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"sftviz.experiments.{program}", "--ranks", str(ranks), *arguments],
+            [*command, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",

@@ -1,6 +1,6 @@
 """The program that each rank of `run_window` runs: one window under one rule.
 
-    python -m sftviz.experiments.window_process --ranks 2 '{"B": 3, "G": 4, "scaling": "tokens"}'
+python -m sftviz.experiments.window_process --ranks 2 '{"B": 3, "G": 4, "scaling": "tokens"}'
 """
 
 import argparse

@@ -18,12 +18,12 @@ from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text, Tra
 from sftviz.rules import Gradient, ratio
 from sftviz.views.accumulation import STEP_NAME, timeline
 from sftviz.views.grid import Columns, fit_columns
-from sftviz.views.parts import CELL, FRAME, TONES, WIDTH, check_width
+from sftviz.views.parts import FRAME, NARROWEST, TONES, WIDTH, check_width
 
-_NAMES = 16  # cells: "sum over 64 ranks"
-_RANK = 8  # cells: "rank 63 "
+_NAMES = 15  # cells: "sum over ranks "
+_RANK = 9  # cells: "÷ 0.3333 "
 _FIELDS = 7  # cells: "tokens "
-_ARROWS = 18  # cells, at least
+_ARROWS = 16  # cells, at least
 _NAME = 24  # cells, at most, for the name of a rule
 ALL_REDUCE = "all-reduce"
 _FULL_BATCH = "lens"  # the tone of its arrow
@@ -114,9 +114,9 @@ class _Page:
 
     def cards(self) -> list[Node]:
         """Lanes and lengths, side by side if there is room; then the numbers of a row."""
-        lanes = Card(Column((*self.heading(), *self.lanes())))
+        lanes = Card(Align(Column((*self.heading(), *self.lanes())), self.lanes_width))
         left = self.width - lanes.width - 1 - FRAME
-        if left >= _NAMES + CELL + 1 + _ARROWS:
+        if left >= _NAMES + self.cell + 1 + _ARROWS:
             first: list[Node] = [Row((lanes, self.lengths(left)), gap=1)]
         else:
             first = [lanes, self.lengths(self.width - FRAME)]
@@ -135,7 +135,8 @@ class _Page:
             text = "Outside no_sync(): this backward() ends with the all-reduce, which comes next."
         elif at == G + 1:
             title = "The all-reduce: an average"
-            text = f"The .grad of {W} ranks are added, and the sum is divided by W = {W}."
+            text = f"The .grad of {W} ranks are added, and the sum is divided by W = {W}. Every "
+            text += "rank now has the average in .grad."
         else:
             title = STEP_NAME
             text = "Every rank has the same .grad and makes the same step: the copies stay equal."
@@ -146,12 +147,12 @@ class _Page:
     @cached_property
     def columns(self) -> int:
         """How many microbatches are side by side."""
-        room = self.width - FRAME - _RANK - _FIELDS
+        room = self.width - FRAME - _RANK - _FIELDS + 1
         return max(1, min(self.G, room // (self.cell + 1)))
 
     @property
     def lanes_width(self) -> int:
-        return max(_RANK + _FIELDS + self.columns * (self.cell + 1), 44)
+        return max(_RANK + _FIELDS + self.columns * (self.cell + 1) - 1, NARROWEST - FRAME)
 
     @cached_property
     def cell(self) -> int:
@@ -192,12 +193,12 @@ class _Page:
         return lines
 
     def lane(self, rank: int, block: range) -> list[Node]:
-        def cells(field: str, lengths: Sequence[float], tone: str) -> list[Node]:
+        def cells(field: str, lengths: Sequence[float]) -> list[Node]:
             return [
                 Cell(
                     number(lengths[at]) if at < self.reached else "",
                     self.cell,
-                    tone if at + 1 == self.reached else "entry",
+                    "gradient" if at + 1 == self.reached else "entry",
                     f"{field}[{rank},{at}]",
                 )
                 for at in block
@@ -210,13 +211,18 @@ class _Page:
         ]
         return [
             self.line(f"rank {rank}", "tokens", tokens),
-            self.line("", "adds", cells("microbatch_grad", self.added[rank], "gradient")),
-            self.line("", ".grad", cells("grad", self.sums[rank], "gradient")),
+            self.line(self.divisor(rank), "adds", cells("microbatch_grad", self.added[rank])),
+            self.line("", ".grad", cells("grad", self.sums[rank])),
         ]
+
+    def divisor(self, rank: int) -> str:
+        """What this rank divides by, if it is the same for all of its microbatches."""
+        divisors = {by for at in self.trace.ranks[rank].microbatches for _, by in at.parts}
+        return f"÷ {number(divisors.pop())}" if len(divisors) == 1 else ""
 
     def line(self, name: str, field: str, nodes: Sequence[Node]) -> Node:
         aligned = tuple(Align(node, self.cell, "right") for node in nodes)
-        heads = (Align(Text(name, "title"), _RANK), Align(Text(field, "muted"), _FIELDS))
+        heads = (Align(Text(name), _RANK), Align(Text(field, "muted"), _FIELDS))
         return Row((*heads, Row(aligned, gap=1)))
 
     # ---------------------------------------------------------------- lengths
@@ -228,18 +234,18 @@ class _Page:
         after = shown if self.is_averaged else None
         average = [self.trace.ratio] if self.is_averaged else None
         low, high = min(0.0, *ends, sum(ends)), max(1.0, *ends, sum(ends))
-        room = width - _NAMES - CELL - 1
+        room = width - _NAMES - self.cell - 1
 
         def line(name: str, key: str, steps: list[float] | None, tone: str, arrow: str) -> Node:
-            cell = Cell("" if steps is None else number(sum(steps)), CELL, tone, key)
+            cell = Cell("" if steps is None else number(sum(steps)), self.cell, tone, key)
             xs = [sum((steps or [])[:count]) for count in range(len(steps or []) + 1)]
             points = tuple(((x - low) / (high - low) * (room - 0.5), 0.5) for x in xs)
             trail = Trail(room, 1, points, arrow) if any(steps or []) else Text(" " * room)
             return Row((Align(Text(name), _NAMES), cell, Text(" "), trail))
 
         each = [
-            line(f"rank {rank}", f"length[{rank}]", [at] if self.reached else None, "entry", "bar")
-            for rank, at in enumerate(shown)
+            line(f"rank {rank}", f"length[{rank}]", at, "entry", "response")
+            for rank, at in enumerate([[at] if self.reached else None for at in shown])
         ]
         text = f"Lengths along the full batch's gradient: all {self.rows} rows at once, the mean "
         text += f"per {self.trace.scaling.per}, is 1. The sum is the ranks' arrows, head to tail."
@@ -257,7 +263,7 @@ class _Page:
                     Row(
                         (
                             Align(Text("cosine"), _NAMES),
-                            Cell(cosine, CELL, TONES["cosine"], "cosine"),
+                            Cell(cosine, self.cell, TONES["cosine"], "cosine"),
                             Text(" of the average", "muted"),
                         )
                     ),
@@ -291,15 +297,15 @@ class _Page:
         if done:
             after = {name: trace.parameters[name] - trace.grad[name] for name in trace.grad}
             lines += [
-                ("parameters", "parameters_before[0", trace.parameters, "entry"),
-                ("− 1 · average", "parameters_after[0", after, "gradient"),
+                ("before the step", "parameters_before[0", trace.parameters, "entry"),
+                ("after the step", "parameters_after[0", after, "gradient"),
             ]
         heads = columns.line(lambda at: Align(Text(f"{at} ", "muted"), columns.cell, "right"))
         title = f"The same in numbers: row {row} of .grad"
         rows, entries = self.axes
         text = f"Rows: {rows}. Columns: {entries}."
         if done:
-            text += " Below: the same row of the parameters, before and after SGD (learning rate 1)."
+            text += " Below: the same row of the parameters, before and after SGD with rate 1."
         return Card(
             Column(
                 (
