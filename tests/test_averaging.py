@@ -241,6 +241,31 @@ def test_before_the_all_reduce_its_result_is_nowhere():
         assert "0.3333" not in drawing.text + drawing.alt + drawing.svg
 
 
+def test_a_narrow_picture_says_which_columns_it_shows():
+    assert "Of 4 columns, 0 to 1 are shown." in " ".join(
+        line.strip("│ ") for line in ranks_flow(run("tokens"), width=48).text.splitlines()
+    )
+    assert "are shown" not in ranks_flow(run("tokens")).text
+
+
+class Slope(torch.nn.Module):
+    """A model whose only parameter has one dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.arange(V, dtype=torch.float64))
+
+    def forward(self, input_ids):
+        return input_ids[..., None] * self.slope
+
+
+def test_a_model_without_a_matrix_is_drawn_too():
+    trace = average_over_ranks(Slope(), window_of(), "B·G")
+    shown = framed(ranks_flow(trace))
+    assert shown["average[0,1]"] == shown["full_batch_grad[0,1]"]
+    assert shown["average[0,1]"] == number(trace.grad["slope"][1].item()) != "0"
+
+
 def test_all_moments_have_one_layout():
     sizes = {
         (at.scene.width, len(framed(at)))

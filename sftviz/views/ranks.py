@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from textwrap import wrap
 
+import torch
 from torch import Tensor
 
 from sftviz.averaging import RanksTrace
@@ -247,8 +248,10 @@ class _Page:
             line(f"rank {rank}", f"length[{rank}]", at, "entry", "response")
             for rank, at in enumerate([[at] if self.reached else None for at in shown])
         ]
-        text = f"Lengths along the full batch's gradient: all {self.rows} rows at once, the mean "
-        text += f"per {self.trace.scaling.per}, is 1. The sum is the ranks' arrows, head to tail."
+        text = (
+            f"Lengths, also those of microbatches, are along the full batch's gradient: of all "
+            f"{self.rows} rows at once, the mean per {self.trace.scaling.per}. It has length 1."
+        )
         cosine = number(self.trace.cosine) if self.is_averaged else ""
         return Card(
             Column(
@@ -297,13 +300,16 @@ class _Page:
         if done:
             after = {name: trace.parameters[name] - trace.grad[name] for name in trace.grad}
             lines += [
-                ("before the step", "parameters_before[0", trace.parameters, "entry"),
-                ("after the step", "parameters_after[0", after, "gradient"),
+                ("before step", "parameters_before[0", trace.parameters, "entry"),
+                ("after step", "parameters_after[0", after, "gradient"),
             ]
         heads = columns.line(lambda at: Align(Text(f"{at} ", "muted"), columns.cell, "right"))
         title = f"The same in numbers: row {row} of .grad"
         rows, entries = self.axes
         text = f"Rows: {rows}. Columns: {entries}."
+        if len(columns.shown) < size:
+            last = columns.shown.stop - 1
+            text += f" Of {size} columns, {columns.shown.start} to {last} are shown."
         if done:
             text += " Below: the same row of the parameters, before and after SGD with rate 1."
         return Card(
@@ -327,5 +333,7 @@ class _Page:
         return Row((Align(Text(name), _NAMES), columns.line(cell)))
 
     def matrix(self, gradient: Gradient) -> Tensor:
-        """The first parameter that is a matrix."""
-        return next(value for value in gradient.values() if value.ndim == 2)
+        """The first parameter that is a matrix; without one, the first, written as a matrix."""
+        matrices = (value for value in gradient.values() if value.ndim == 2)
+        first = next(matrices, next(iter(gradient.values())))
+        return torch.atleast_2d(first).flatten(0, -2)
