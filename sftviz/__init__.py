@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.explorers.order import PutInOrder
     from sftviz.explorers.practice import Practice
     from sftviz.explorers.prediction import Prediction
+    from sftviz.explorers.ranks import RanksExplorer
     from sftviz.explorers.step import StepExplorer
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
@@ -87,6 +88,7 @@ _LAZY = {
     "Practice": "sftviz.explorers.practice",
     "Prediction": "sftviz.explorers.prediction",
     "PutInOrder": "sftviz.explorers.order",
+    "RanksExplorer": "sftviz.explorers.ranks",
     "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
     "StepTest": "sftviz.mistakes",
@@ -110,16 +112,16 @@ __all__ = [
     "DivisorExplorer", "Drawing", "Equivalence", "Finding", "GradientShares",
     "ImpostorsExplorer", "Inspection", "InspectionExplorer", "LogitsExplorer",
     "LogitsInputs", "LogitsTrace", "LossesExplorer", "MaskExplorer", "MicrobatchRecord",
-    "Mistake", "Practice", "Prediction", "PutInOrder", "Recognition", "Scaling", "Stage",
-    "StepExplorer", "StepInputs", "StepTest", "StepTrace", "Survivors", "TokenBatch",
-    "Verdict", "accumulate", "accumulation_flow", "build_token_batch", "check_accumulation",
-    "check_exercise", "check_log_probs", "check_step", "compute_entropy", "explain_step",
-    "full_batch_gradient", "get_response_log_probs", "gradient_equivalence",
-    "gradient_formula", "gradient_shares", "gradient_table", "impostor_wall",
-    "inspect_batch", "key_formula", "load_inputs", "logits_flow", "mask_labels",
-    "masked_normalize", "recognise", "scaling_table", "sft_microbatch_train_step",
-    "shares_table", "shift_view", "step_flow", "token_table", "token_texts", "trace_logits",
-    "trace_step", "write_test",
+    "Mistake", "Practice", "Prediction", "PutInOrder", "RanksExplorer", "Recognition",
+    "Scaling", "Stage", "StepExplorer", "StepInputs", "StepTest", "StepTrace", "Survivors",
+    "TokenBatch", "Verdict", "accumulate", "accumulation_flow", "build_token_batch",
+    "check_accumulation", "check_exercise", "check_log_probs", "check_step",
+    "compute_entropy", "explain_step", "full_batch_gradient", "get_response_log_probs",
+    "gradient_equivalence", "gradient_formula", "gradient_shares", "gradient_table",
+    "impostor_wall", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
+    "mask_labels", "masked_normalize", "recognise", "scaling_table",
+    "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
+    "token_texts", "trace_logits", "trace_step", "write_test",
 ]
 # fmt: on
 

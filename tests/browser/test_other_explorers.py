@@ -170,3 +170,37 @@ def test_only_dft_follows_a_log_prob(lab, shown):
     place.get_by_role("button", name="reset").press("Enter")
     expect(dft).to_have_text("0.04966")
     keeps_nobody_out(lab, place, "losses")
+
+
+def test_ranks_are_played_changed_and_started(lab, shown):
+    place = shown("RanksExplorer", "sftviz.explorers.ranks")
+    picture = place.locator(".sftviz-picture")
+    moment = place.get_by_role("slider", name="moment", exact=True)
+    rule = place.get_by_role("combobox", name="divided by")
+    expect(moment).to_have_attribute("aria-valuenow", "6.0")
+    expect(cell(place, "ratio")).to_have_text("1")
+    end = picture.get_attribute("aria-label")
+    picture.evaluate(LISTEN)
+    moment.press("Home")
+    expect(picture).to_contain_text(".grad is None on every rank")
+    place.get_by_role("button", name="play", exact=True).click()
+    expect(picture).to_have_attribute("aria-label", end, timeout=15_000)
+    assert len(set(place.page.evaluate("said"))) > 2  # moment after moment
+
+    rule.select_option("tokens")
+    expect(cell(place, "ratio")).to_have_text("0.5")
+    ranks = place.get_by_role("slider", name="W", exact=True)
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):  # a burst: only the last value counts
+        ranks.press(key)
+    expect(cell(place, "ratio")).to_have_text("0.3333")
+    moment.press("ArrowLeft")
+    expect(picture).to_contain_text("The all-reduce: an average")
+    moment.press("ArrowLeft")
+    expect(picture).to_contain_text("Outside no_sync()")
+    expect(cell(place, "ratio")).to_have_text("")
+    place.get_by_role("button", name="real processes").press("Enter")
+    expect(picture).to_contain_text("3 processes are starting")
+    expect(picture).to_contain_text("Run on 3 real processes too", timeout=90_000)
+
+    leaves_the_notebook_alone(place, moment, rule)
+    keeps_nobody_out(lab, place, "ranks")
