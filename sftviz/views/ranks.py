@@ -24,7 +24,7 @@ from sftviz.views.parts import FRAME, NARROWEST, TONES, WIDTH, check_width
 _NAMES = 15  # cells: "sum over ranks "
 _RANK = 9  # cells: "÷ 0.3333 "
 _FIELDS = 7  # cells: "tokens "
-_ARROWS = 16  # cells, at least
+_ARROWS = 10  # cells, at least
 _NAME = 24  # cells, at most, for the name of a rule
 ALL_REDUCE = "all-reduce"
 _FULL_BATCH = "lens"  # the tone of its arrow
