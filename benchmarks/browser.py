@@ -6,7 +6,8 @@ The step explorer beside what one would write otherwise: `ipywidgets.interact` a
 picture drawn by matplotlib. Both have a slider for G, and their sliders are pressed in turns. Then
 a log-prob in the explorer's picture is pressed, again and again, which the other one can't offer.
 All this on the course's server, and again on one as Jupyter ships it, where short messages wait
-for each other: `tools/jupyter_server_config.py` says why. And in a kernel that nobody looks at, the
+for each other: `tools/jupyter_server_config.py` says why. Then one control of each of the other
+explorers, as they are when nothing is given. And in a kernel that nobody looks at, the
 explorer's own part: from a change of its state until the message with the new picture is on its
 way. Prints the table and writes it to `benchmarks/latency.md`.
 
@@ -18,6 +19,8 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -25,7 +28,7 @@ from tempfile import TemporaryDirectory
 
 from nbclient import NotebookClient
 from nbformat import write
-from playwright.sync_api import Locator, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.browser.conftest import CHROMIUMS, FLAGS
@@ -35,6 +38,14 @@ RESULTS = Path(__file__).with_name("latency.md")
 PRESSES = 30
 SHAPES = ((2, 4), (8, 128))
 LARGE = ((4, 16, 5), (64, 1024, 20))  # B, S, and how many ms it may take
+
+# Another explorer, what is pressed in it, and how many ms that may take.
+OTHERS = (
+    ("LogitsExplorer", "button", "optimizer step", ("Enter",), 50),
+    ("MaskExplorer", "combobox", "what goes wrong", ("ArrowDown", "ArrowUp"), 50),
+    ("DivisorExplorer", "slider", "G", ("ArrowRight", "ArrowLeft"), 50),
+    ("AccumulationExplorer", "slider", "G", ("ArrowRight", "ArrowLeft"), 80),
+)
 
 SETUP = """
 %matplotlib inline
@@ -140,6 +151,7 @@ def main() -> None:
         slider, picture = f"key press on the slider {wait}", f"key press in the picture {wait}"
         rows.append(Row(slider, ours.slider, 50, shipped.slider, ours.usual))
         rows.append(Row(picture, ours.picture, 50, shipped.picture))
+    rows += others()
     rows += sending()
     table = "\n".join(
         (
@@ -158,23 +170,43 @@ def main() -> None:
     print(table, end="")
 
 
-def waiting(config_path: Path | None) -> list[Waits]:
-    """From a key press to the painted picture, for every size of batch."""
+@contextmanager
+def shown(config_path: Path | None, *cells: str) -> Iterator[Page]:
+    """A notebook that has been run, in JupyterLab."""
     browser = next(filter(None, map(shutil.which, CHROMIUMS)))
     with (
         TemporaryDirectory() as folder,
         serve(Path(folder) / "jupyter", config_path) as server,
         sync_playwright() as playwright,
     ):
-        side_by_side = [f"{one}({B}, {S})" for B, S in SHAPES for one in ("ours", "usual")]
-        write(book(SETUP, *side_by_side), Path(folder) / "latency.ipynb")
+        write(book(*cells), Path(folder) / "latency.ipynb")
         chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
         context = chromium.new_context(viewport={"width": 1280, "height": 1000})
         lab = Lab(server, context, originals=Path(folder), pictures=Path(folder))
         page = lab.open("latency.ipynb")
         lab.run_all(page)
+        yield page
+
+
+def waiting(config_path: Path | None) -> list[Waits]:
+    """From a key press to the painted picture, for every size of batch."""
+    side_by_side = [f"{one}({B}, {S})" for B, S in SHAPES for one in ("ours", "usual")]
+    with shown(config_path, SETUP, *side_by_side) as page:
         places = page.locator(".jp-Cell-outputWrapper").filter(has=page.get_by_role("slider")).all()
         return [pressing(*pair) for pair in zip(places[::2], places[1::2], strict=True)]
+
+
+def others() -> list[Row]:
+    """From a key press to the painted picture, in the other explorers."""
+    rows = []
+    with shown(TOOLS, *(f"import sftviz; sftviz.{name}()" for name, *_ in OTHERS)) as page:
+        places = page.locator(".sftviz-explorer").all()
+        for place, (name, role, label, keys, target) in zip(places, OTHERS, strict=True):
+            control = place.get_by_role(role, name=label, exact=True)
+            times = [press(place, control, keys[i % len(keys)]) for i in range(PRESSES)]
+            wait = median(times[2:])
+            rows.append(Row(f"{name}: key press on “{label}”, median", wait, target))
+    return rows
 
 
 def pressing(ours: Locator, usual: Locator) -> Waits:

@@ -46,10 +46,12 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.explorers.impostors import ImpostorsExplorer
     from sftviz.explorers.inspection import InspectionExplorer
     from sftviz.explorers.logits import LogitsExplorer
+    from sftviz.explorers.losses import LossesExplorer
     from sftviz.explorers.masking import MaskExplorer
     from sftviz.explorers.order import PutInOrder
     from sftviz.explorers.practice import Practice
     from sftviz.explorers.prediction import Prediction
+    from sftviz.explorers.ranks import RanksExplorer
     from sftviz.explorers.step import StepExplorer
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
@@ -80,11 +82,13 @@ _LAZY = {
     "Inspection": "sftviz.inspection.inspection",
     "InspectionExplorer": "sftviz.explorers.inspection",
     "LogitsExplorer": "sftviz.explorers.logits",
+    "LossesExplorer": "sftviz.explorers.losses",
     "MaskExplorer": "sftviz.explorers.masking",
     "Mistake": "sftviz.mistakes",
     "Practice": "sftviz.explorers.practice",
     "Prediction": "sftviz.explorers.prediction",
     "PutInOrder": "sftviz.explorers.order",
+    "RanksExplorer": "sftviz.explorers.ranks",
     "Recognition": "sftviz.mistakes",
     "StepExplorer": "sftviz.explorers.step",
     "StepTest": "sftviz.mistakes",
@@ -107,17 +111,17 @@ __all__ = [
     "WORKED_EXAMPLE", "AccumulationExplorer", "AccumulationTrace", "Beliefs",
     "DivisorExplorer", "Drawing", "Equivalence", "Finding", "GradientShares",
     "ImpostorsExplorer", "Inspection", "InspectionExplorer", "LogitsExplorer",
-    "LogitsInputs", "LogitsTrace", "MaskExplorer", "MicrobatchRecord", "Mistake",
-    "Practice", "Prediction", "PutInOrder", "Recognition", "Scaling", "Stage",
-    "StepExplorer", "StepInputs", "StepTest", "StepTrace", "Survivors", "TokenBatch",
-    "Verdict", "accumulate", "accumulation_flow", "build_token_batch", "check_accumulation",
-    "check_exercise", "check_log_probs", "check_step", "compute_entropy", "explain_step",
-    "full_batch_gradient", "get_response_log_probs", "gradient_equivalence",
-    "gradient_formula", "gradient_shares", "gradient_table", "impostor_wall",
-    "inspect_batch", "key_formula", "load_inputs", "logits_flow", "mask_labels",
-    "masked_normalize", "recognise", "scaling_table", "sft_microbatch_train_step",
-    "shares_table", "shift_view", "step_flow", "token_table", "token_texts", "trace_logits",
-    "trace_step", "write_test",
+    "LogitsInputs", "LogitsTrace", "LossesExplorer", "MaskExplorer", "MicrobatchRecord",
+    "Mistake", "Practice", "Prediction", "PutInOrder", "RanksExplorer", "Recognition",
+    "Scaling", "Stage", "StepExplorer", "StepInputs", "StepTest", "StepTrace", "Survivors",
+    "TokenBatch", "Verdict", "accumulate", "accumulation_flow", "build_token_batch",
+    "check_accumulation", "check_exercise", "check_log_probs", "check_step",
+    "compute_entropy", "explain_step", "full_batch_gradient", "get_response_log_probs",
+    "gradient_equivalence", "gradient_formula", "gradient_shares", "gradient_table",
+    "impostor_wall", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
+    "mask_labels", "masked_normalize", "recognise", "scaling_table",
+    "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
+    "token_texts", "trace_logits", "trace_step", "write_test",
 ]
 # fmt: on
 

@@ -37,7 +37,7 @@ class Way:
     name: str
     because: str  # where it comes from
     build: Callable[["Text"], list[Position]]
-    whole: Callable[["Text"], "Text"] = lambda text: text  # what is in the row
+    whole: Callable[["Text", "Text"], "Text"] = lambda text, after: text  # what is in the row
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ def _cut_off(text: Text) -> list[Position]:
     return positions(Text(text.tokens[:kept], text.in_response[:kept]), pads=0)
 
 
-def _two_documents(text: Text) -> Text:
-    after = Text.of(*_NEXT)
+def _two_documents(text: Text, after: Text) -> Text:
     return Text((*text.tokens, *after.tokens), (*text.in_response, *after.in_response))
 
 
@@ -205,7 +204,7 @@ def build(text: Text, way: Way) -> Masking:
         >>> [masking.positions[at].label for at in masking.gained]
         ['<pad>']
     """
-    text = way.whole(text)
+    text = way.whole(text, Text.of(*_NEXT))
     found = way.build(text)
     wanted = {at.place for at in RIGHT.build(text) if at.counts}
     is_right = [at.counts and at.is_next and at.place in wanted for at in found]

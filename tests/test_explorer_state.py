@@ -15,22 +15,29 @@ from sftviz import (
     SCALINGS,
     WORKED_EXAMPLE,
     AccumulationExplorer,
+    DivisorExplorer,
+    ImpostorsExplorer,
     LogitsExplorer,
     LogitsInputs,
+    MaskExplorer,
     Scaling,
     StepExplorer,
     StepInputs,
 )
 from sftviz.explorers.accumulation import WindowSetting
+from sftviz.explorers.losses import LossesExplorer
+from sftviz.explorers.ranks import RanksExplorer, RanksSetting
 from sftviz.explorers.widget import _parts_of
+from sftviz.rules import RANK_SCALINGS
 
 STATES = {
     StepExplorer: StepInputs,
     LogitsExplorer: LogitsInputs,
     AccumulationExplorer: WindowSetting,
+    RanksExplorer: RanksSetting,
 }
 G = {StepExplorer: "gradient_accumulation_steps", LogitsExplorer: "gradient_accumulation_steps"}
-G[AccumulationExplorer] = "G"
+G[AccumulationExplorer] = G[RanksExplorer] = "G"
 
 
 @pytest.fixture
@@ -206,6 +213,19 @@ NOT_A_STATE = {
         {"B": 2.0},
         {"reached": 1.5},
     ],
+    RanksExplorer: [
+        {"ranks": 1},
+        {"ranks": 2.0},
+        {"ranks": 65},
+        {"scaling": None},
+        {"scaling": Scaling("G²", "another rule of this name", lambda counts: 7)},
+        {"G": True},
+        {"G": 0},
+        {"G": 10**9},
+        {"unevenness": 1.5},
+        {"B": 2.0},
+        {"reached": 1.5},
+    ],
 }
 
 
@@ -236,6 +256,10 @@ def test_whatever_was_refused_the_explorer_works_on(kind, changes):
         (AccumulationExplorer, {"G": 1}),
         (AccumulationExplorer, {"B": 40, "unevenness": 0}),
         (AccumulationExplorer, {"reached": 99}),
+        (RanksExplorer, {"scaling": RANK_SCALINGS[4]}),
+        (RanksExplorer, {"G": 1}),
+        (RanksExplorer, {"ranks": 9, "B": 1, "unevenness": 0}),
+        (RanksExplorer, {"reached": 99}),
     ],
 )
 def test_what_is_accepted_can_be_drawn_and_shown(kind, changes):
@@ -348,7 +372,15 @@ def test_nothing_that_was_given_is_in_a_widgets_text(kind):
 # Closed
 
 
-@pytest.mark.parametrize("kind", STATES, ids=lambda kind: kind.__name__)
+def few_controls():
+    return StepExplorer(controls=("code",))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [*STATES, few_controls, DivisorExplorer, ImpostorsExplorer, LossesExplorer, MaskExplorer],
+    ids=lambda kind: kind.__name__,
+)
 def test_closing_an_explorer_closes_all_of_it(kind):
     is_8 = hasattr(widget, "_instances")
     instances = widget._instances if is_8 else widget.Widget.widgets

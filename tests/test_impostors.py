@@ -6,7 +6,6 @@ from html import unescape
 import pytest
 import torch
 import traitlets
-from ipywidgets.widgets import widget
 
 from sftviz.explorers.impostors import CONTROLS, ImpostorsExplorer
 from sftviz.mistakes import STEP_MISTAKES, STEP_TESTS, write_test
@@ -194,11 +193,3 @@ def test_one_change_runs_and_draws_once(explorer, monkeypatch):
     )
     explorer.controls["B"].value = 4
     assert len(runs) == 1
-
-
-def test_closing_it_closes_all_of_it():
-    is_8 = hasattr(widget, "_instances")
-    instances = widget._instances if is_8 else widget.Widget.widgets
-    before = set(instances)
-    ImpostorsExplorer().close()
-    assert set(instances) == before

@@ -10,6 +10,7 @@ import pytest
 from make_exercises import SHEETS
 from nbformat import v4
 
+import sftviz
 from sftviz.__main__ import _SUBCOMMANDS, main
 from sftviz.exercises.course import EXERCISES
 from sftviz.mistakes import MISTAKES
@@ -62,7 +63,7 @@ def test_the_estimates_are_what_the_rule_gives():
 
 def test_the_whole_course_takes_as_long_as_its_notebooks():
     hours = sum(minutes()[name] for name in NAMES) / 60
-    assert abs(hours - 5) <= 0.5 and "about five\nhours" in TEXT
+    assert 5 <= hours <= 6 and "between five and six hours" in " ".join(TEXT.split())
     assert abs(sum(exercise.minutes for exercise in EXERCISES.values()) / 60 - 1.5) <= 0.1
 
 
@@ -101,7 +102,25 @@ def test_the_questions_that_it_names_are_in_the_notebook_of_the_row_or_paragraph
     ]
     assert len(questions) > 25
     for name, question in questions:
-        assert any(f'Prediction("{question}")' in cell.source for cell in STORED[name]), question
+        asked = (f'Prediction("{question}")', f'Prediction(questions["{question}"])')
+        assert any(each in cell.source for cell in STORED[name] for each in asked), question
+
+
+@pytest.mark.parametrize("sheet", SHEETS, ids=lambda sheet: sheet.file)
+def test_the_mistakes_that_it_names_are_those_of_the_exercises(sheet):
+    text = section("The notebooks").split(f"### `exercises/{sheet.file}`\n")[1].split("\n### ")[0]
+    named = {" ".join(name.split()) for name in re.findall("“(.+?)”", text, re.DOTALL)}
+    known = {mistake.name for name in sheet.names for mistake in EXERCISES[name].mistakes}
+    assert len(named) == 4 and named <= known
+
+
+def test_nbgraders_points_are_all_minutes():
+    """And one exercise less, where its row says so."""
+    full = [sum(EXERCISES[name].minutes for name in sheet.names) for sheet in SHEETS]
+    table = {row[0]: row[1:] for row in rows(section("Marking")) if len(row) == 5}
+    assert table["all right"] == [f"{points} of {points}" for points in full]
+    cells = [re.fullmatch(r"(\d+), `(\w+)`", cell) for cell in table["one mistake, in"]]
+    assert [int(cell[1]) + EXERCISES[cell[2]].minutes for cell in cells] == full
 
 
 def test_files_folders_and_names_in_it_exist():
@@ -112,6 +131,11 @@ def test_files_folders_and_names_in_it_exist():
     for dotted in (each for each in quoted if re.fullmatch(r"sftviz(\.\w+)+", each)):
         module, _, name = dotted.rpartition(".")
         assert hasattr(import_module(module), name)
+    called = {each for text in quoted for each in re.findall(r"\b([a-z_]{6,}|[A-Z]\w+)\(", text)}
+    explorers = {each for each in quoted if re.fullmatch(r"\w+Explorer", each)}
+    assert len(called | explorers) >= 8
+    known = {*sftviz.__all__, *EXERCISES, "get_config", "zero_grad", "backward", "no_sync"}
+    assert (called | explorers) - known == set()
     names = {each for each in quoted if re.match(r"(exercises/)?\d\d_\w+$", each)}
     inner = {name.removeprefix("exercises/") for name in STORED}
     assert names <= STORED.keys() | inner

@@ -129,7 +129,7 @@ def test_the_readers_own_text_is_followed_and_an_empty_one_is_refused(shown_erro
     assert explorer.drawing.text == MaskExplorer().drawing.text
     assert explorer.code == (
         "from sftviz import MaskExplorer\n\nMaskExplorer(\n    prompt='2 +2=',\n"
-        "    response='4 .',\n    way='nothing',\n)"
+        "    response='4 .',\n    way='nothing',\n    trained=False,\n)"
     )
 
 

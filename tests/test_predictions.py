@@ -56,13 +56,12 @@ def test_one_mistake_is_named_with_its_cause_and_its_remedy():
     )
 
 
-def test_that_several_mistakes_give_an_answer_is_said_also_of_a_right_one():
+def test_that_mistakes_give_an_answer_is_said_and_of_a_right_one_only_if_they_are_few():
     worked = StepInputs(LOG_PROBS[:2], MASK[:2], 2)
     ask = Number("scaled_loss", lambda: 0.7, inputs=worked, quantity="scaled_loss")
     few, many = reply(ask, "1.4").message, reply(ask, "0.7")
     assert few == 'The mistakes "÷G", "÷B" and "loss returned unscaled" give 1.4 here.'
-    assert many.is_right
-    assert many.message == '15 mistakes, such as "÷B·G" and "÷2G", give it here too.'
+    assert many.is_right and many.message == ""  # fifteen do
 
 
 def test_a_belief_is_said_before_the_mistakes_and_instead_of_their_causes():

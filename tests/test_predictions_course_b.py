@@ -16,7 +16,7 @@ from sftviz.experiments.training import Window, visiting_order
 from sftviz.experiments.transformer import TinyTransformer
 from sftviz.inspection.examples import PUZZLES, TOKENS
 from sftviz.mistakes import ACCUMULATION
-from sftviz.predictions.course import QUESTIONS, accumulation, batches, training
+from sftviz.predictions.course import QUESTIONS, accumulation, batches, losses, training
 from sftviz.predictions.course.devices import device_questions
 from sftviz.predictions.course.training import (
     empty_prompt_question,
@@ -66,6 +66,7 @@ STORED = (
     *accumulation.ACCUMULATION_QUESTIONS,
     *training.TRAINING_QUESTIONS,
     *batches.BATCH_QUESTIONS,
+    *losses.LOSS_QUESTIONS,
 )
 ALL = (*STORED, *MEASURED)
 
@@ -294,3 +295,13 @@ def test_a_good_model_is_worse_than_guessing_where_labels_are_shifted_twice():
 
 def test_a_token_of_3_weighs_as_much_as_8_of_24():
     assert truths(QUESTIONS["a token's weight"]) == [pytest.approx((1 / 3) / (1 / 24))]
+
+
+# 09
+
+
+def test_the_truths_about_other_losses_are_worked_out_by_hand():
+    assert chosen(losses.A_RARE_TOKEN) == ["It becomes smaller: the token counts less."]
+    assert truths(losses.A_SHORT_RESPONSE) == [pytest.approx((1 / 1) / (1 / 2))]
+    assert chosen(losses.THE_STRONGEST_PUSH) == ["0.5"]  # of p·(1 − p)
+    assert truths(losses.WHERE_SMOOTHING_ENDS) == [pytest.approx(0.9 + 0.1 / 5, abs=1e-5)]

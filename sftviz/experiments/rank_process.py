@@ -13,11 +13,13 @@ import argparse
 import json
 import os
 import socket
+import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -44,6 +46,7 @@ from sftviz.rules import (
 from sftviz.tokens import TokenBatch, build_token_batch, mask_labels
 
 B, G = 3, 4  # different, so that ÷ G² differs from the mean
+Measure = Callable[[int, int], Any]  # from a rank and W to a dataclass
 _TIMEOUT = timedelta(seconds=60)  # how long one rank waits for another
 
 
@@ -63,16 +66,22 @@ def main() -> None:
     except ValueError as error:
         parser.exit(2, f"{error}\n")
     if under_torchrun:
-        _run_rank(int(os.environ["RANK"]), ranks, None)
+        _run_rank(int(os.environ["RANK"]), ranks, None, _measure)
+    start_ranks(ranks, _measure)
+
+
+def start_ranks(ranks: int, measure: Measure) -> None:
+    """Call `measure` on several ranks, each a process; rank 0 prints what it returns, as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         # The ranks find each other by a file: a port could be in use already.
+        arguments = (ranks, f"{folder}/ranks", measure)
         try:
-            torch.multiprocessing.spawn(_run_rank, args=(ranks, f"{folder}/ranks"), nprocs=ranks)
+            torch.multiprocessing.spawn(_run_rank, args=arguments, nprocs=ranks)
         except KeyboardInterrupt:
-            parser.exit(130)  # 128 + SIGINT, as shells count
+            sys.exit(130)  # 128 + SIGINT, as shells count
 
 
-def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:
+def _run_rank(rank: int, ranks: int, store: str | None, measure: Measure) -> NoReturn:
     """Run one rank and end its process. `store` is the file by which the ranks find each other."""
     torch.set_num_threads(1)  # the ranks share the cores
     # With DETAIL, DistributedDataParallel on gloo ends in a segmentation fault (torch 2.13).
@@ -85,7 +94,7 @@ def _run_rank(rank: int, ranks: int, store: str | None) -> NoReturn:
     file = dist.FileStore(store, ranks) if store else None
     dist.init_process_group("gloo", store=file, rank=rank, world_size=ranks, timeout=_TIMEOUT)
     try:
-        report = _measure(rank, ranks)
+        report = measure(rank, ranks)
         if rank == 0:
             print(json.dumps(asdict(report), ensure_ascii=False, indent=2), flush=True)
     finally:

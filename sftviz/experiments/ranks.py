@@ -9,9 +9,12 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sftviz.averaging import find_rank_scaling
+from sftviz.experiments.bigram import make_window
 from sftviz.rules import Per
 from sftviz.validate import check_count, check_positive
 
+VOCABULARY = 4  # of `run_window`: the gradient of the model is then a small table
 MOST_RANKS = 64  # each is a process that loads torch, in about a quarter of a gigabyte
 _LONGEST_TIMEOUT = 1e6  # seconds; the operating system's timers end at 24 days
 
@@ -39,6 +42,14 @@ class RankReport:
     all_reduces: int  # in one window, with no_sync on all microbatches but the last
     all_reduces_without_no_sync: int
     rank_difference: float  # the largest between the gradients of two ranks, under any rule
+
+
+@dataclass(frozen=True)
+class RankedWindow:
+    """What a window has left in `.grad` on several ranks. A gradient is a table, written flat."""
+
+    own: tuple[tuple[tuple[float, ...], ...], ...]  # of each rank, after each microbatch
+    average: tuple[tuple[float, ...], ...]  # on each rank, after the all-reduce
 
 
 def check_ranks(ranks: object) -> None:
@@ -71,13 +82,62 @@ def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
     """
     check_ranks(ranks)
     check_positive("timeout", timeout, "it is the number of seconds to wait for the processes")
+    content = _start("rank_process", ranks, timeout)
+    rules = tuple(RankedRule(**rule) for rule in content["rules"])
+    return RankReport(**{**content, "tokens": tuple(content["tokens"]), "rules": rules})
+
+
+def run_window(
+    ranks: int,
+    B: int,
+    G: int,
+    scaling: str = "G²",
+    unevenness: float = 1.0,
+    timeout: float = 120.0,
+) -> RankedWindow:
+    """Run one window of random tokens under one rule on several ranks, each a process.
+
+    The model is `BigramModel(4)` in float64; of `make_window(B, ranks·G)`, each rank has G
+    microbatches. Processes and files end as those of `run_ranks`.
+
+    Args:
+        ranks: W, from 2 to 64.
+        B, G, unevenness: as for `make_window`.
+        scaling: the name of a rule in `RANK_SCALINGS`.
+        timeout: in seconds, above 0.
+
+    Raises:
+        TypeError, ValueError: an argument is out of range.
+        TimeoutError, RuntimeError: as `run_ranks`.
+
+    Example:
+        >>> window = run_window(2, B=1, G=2)  # doctest: +SKIP
+        >>> window.average[0] == window.average[1], window.own[0] == window.own[1]  # doctest: +SKIP
+        (True, False)
+    """
+    check_ranks(ranks)
+    check_positive("timeout", timeout, "it is the number of seconds to wait for the processes")
+    scaling = find_rank_scaling(scaling).name
+    make_window(B, ranks * G, unevenness=unevenness, vocab_size=VOCABULARY)  # refuses what it can't
+    setting = json.dumps({"B": B, "G": G, "scaling": scaling, "unevenness": unevenness})
+    content = _start("window_process", ranks, timeout, setting)
+    return RankedWindow(**{name: _tuples(value) for name, value in content.items()})
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _start(program: str, ranks: int, timeout: float, *arguments: str) -> dict:
+    """Run a program of this folder on several ranks, and return the JSON that it has printed."""
     # Without torchrun's variables: torchrun may have started this process too.
     kept = {name: os.environ[name] for name in os.environ if not name.startswith("TORCHELASTIC_")}
     # A process that is killed does not delete its temporary files, so they are kept in a folder
     # that is deleted here.
+    command = [sys.executable, "-m", f"sftviz.experiments.{program}", "--ranks", str(ranks)]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sftviz.experiments.rank_process", "--ranks", str(ranks)],
+            [*command, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -98,9 +158,7 @@ def run_ranks(ranks: int = 2, timeout: float = 120.0) -> RankReport:
         reason = errors.strip().rpartition("\n")[2] or f"exit status {process.returncode}"
         raise RuntimeError(f"the step could not be run on {ranks} ranks: {reason}")
     # Gloo may have added lines of its own to what rank 0 has printed.
-    content = json.loads(output[output.index("{") : output.rindex("}") + 1])
-    rules = tuple(RankedRule(**rule) for rule in content["rules"])
-    return RankReport(**{**content, "tokens": tuple(content["tokens"]), "rules": rules})
+    return json.loads(output[output.index("{") : output.rindex("}") + 1])
 
 
 def _kill_all(process: subprocess.Popen[str]) -> None:

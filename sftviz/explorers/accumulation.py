@@ -10,7 +10,7 @@ from sftviz.accumulation import AccumulationTrace, accumulate
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text
 from sftviz.experiments.bigram import BigramModel, make_window
-from sftviz.explorers.base import Explorer, Field
+from sftviz.explorers.base import Field
 from sftviz.explorers.controls import (
     SPACED,
     STYLE,
@@ -20,6 +20,7 @@ from sftviz.explorers.controls import (
     count_slider,
     show_count,
 )
+from sftviz.explorers.timeline import Timeline
 from sftviz.rules import ALL_SCALINGS, find_scaling
 from sftviz.validate import check_count
 from sftviz.views.accumulation import accumulation_flow, readings
@@ -75,7 +76,7 @@ class WindowSetting:
         return run(leftover=run().grad if self.forgot_zero_grad else None)
 
 
-class AccumulationExplorer(Explorer):
+class AccumulationExplorer(Timeline):
     """Microbatch after microbatch, `.grad` grows; then the optimizer steps, then it is cleared.
 
     Play it, or drag the slider of moments. All numbers are read from torch's `.grad`. The scaling
@@ -101,17 +102,12 @@ class AccumulationExplorer(Explorer):
     unevenness = Field()
     ran_out = Field()
     forgot_zero_grad = Field()
-    reached = Field()
 
     def __init__(self, **setting: object) -> None:
         super().__init__(WindowSetting(**setting))
-        play = ipywidgets.Play(interval=900, show_repeat=False)
-        moments = ipywidgets.IntSlider(description="moment", style=STYLE)
-        self._links.append(ipywidgets.jslink((play, "value"), (moments, "value")))
         self.assemble(
             {
-                "play": play,
-                "reached": moments,
+                **self.moment_controls(),
                 "reset": button("reset"),
                 "scaling": ipywidgets.Dropdown(
                     options=[rule.name for rule in ALL_SCALINGS],
@@ -141,23 +137,10 @@ class AccumulationExplorer(Explorer):
         return readings(trace, state.over)
 
     def show_controls(self) -> None:
+        super().show_controls()
         for name, control in self.controls.items():
             match name:
-                case "play":
-                    control.max = self.state.moments
-                case "reached":
-                    control.max = self.state.moments
-                    control.value = self.state.over
                 case "B" | "G":
                     show_count(control, getattr(self, name))
                 case "scaling" | "unevenness" | "ran_out" | "forgot_zero_grad":
                     control.value = getattr(self, name)
-
-    def on_control(self, name: str, value: object = None) -> None:
-        match name:
-            case "play":  # it moves the slider of moments
-                pass
-            case "reached":
-                self.reached = None if value == self.state.moments else value
-            case _:
-                super().on_control(name, value)

@@ -1,7 +1,7 @@
 """What all explorers have in common: one state, a picture of it, and controls that change it."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from html import escape
@@ -16,7 +16,7 @@ from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Column, Outline, Row, Text, lower
 from sftviz.explorers.code import written
-from sftviz.explorers.widget import LiveWidget, parse_key
+from sftviz.explorers.widget import LiveWidget, close_all, parse_key
 from sftviz.live.widget import NO_ERROR, LiveDrawing
 from sftviz.views.focus import starts
 from sftviz.views.overview import asked
@@ -291,10 +291,19 @@ class Explorer(LiveWidget):
             if _differs(new, old):
                 self._notify_trait(name, old, new)
 
-    def assemble(self, controls: Mapping[str, ipywidgets.DOMWidget]) -> None:
-        """Put controls above the drawing, and call `on_control` when one is used."""
-        self.controls = dict(controls)
-        for name, control in controls.items():
+    def assemble(
+        self, controls: Mapping[str, ipywidgets.DOMWidget], shown: Collection[str] | None = None
+    ) -> None:
+        """Put controls above the drawing, and call `on_control` when one is used.
+
+        Those that are not among `shown` are closed: a widget stays in memory otherwise.
+        """
+        self.controls = {
+            name: control for name, control in controls.items() if shown is None or name in shown
+        }
+        for name in controls.keys() - self.controls.keys():
+            close_all(controls[name])
+        for name, control in self.controls.items():
             if isinstance(control, ipywidgets.Button):
                 control.on_click(lambda _, name=name: self._on_control(name))
             else:
@@ -302,7 +311,7 @@ class Explorer(LiveWidget):
                     lambda change, name=name: self._on_control(name, change["new"]), "value"
                 )
         layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        box = ipywidgets.Box(tuple(controls.values()), layout=layout)
+        box = ipywidgets.Box(tuple(self.controls.values()), layout=layout)
         self._code = ipywidgets.HTML(layout={"display": "none"})
         self.children = (box, self._code, self.live)
         self._show_controls()

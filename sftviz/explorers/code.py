@@ -29,6 +29,8 @@ def _written(argument: object) -> str:
             return repr(argument)
         case int():
             return repr(int(argument))
+        case [int() | float(), *_]:
+            return repr(list(argument))
         case _:  # tokens
             return repr([list(map(str, row)) for row in argument])
 

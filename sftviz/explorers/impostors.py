@@ -84,8 +84,7 @@ class ImpostorsExplorer(Explorer):
             limits={"policy_log_probs": 0.0},  # the log of a probability is never above 0
         )
         self._presets = {_OWN: start, **STEP_TESTS}
-        made = self._make_controls()
-        self.assemble({name: made[name] for name in made if name in controls})
+        self.assemble(self._make_controls(), controls)
 
     @property
     def code(self) -> str:

@@ -6,8 +6,9 @@ import ipywidgets
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.scene import Text as Line
+from sftviz.experiments.masks import learn
 from sftviz.explorers.base import Explorer, Field
-from sftviz.explorers.controls import NARROW, STYLE, button, code_button
+from sftviz.explorers.controls import NARROW, STYLE, button, code_button, toggle
 from sftviz.masking import RIGHT, WAYS, Masking, Text, build, find_way
 from sftviz.views.masking import masking_view
 
@@ -19,6 +20,12 @@ class MaskingSetting:
     prompt: str = "2 +2="
     response: str = "4 ."
     way: str = RIGHT.name
+    trained: bool = False  # a model is trained so, which takes a second or two
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.trained, bool):
+            came = self.trained
+            raise TypeError(f"trained must be True or False, got {type(came).__name__} {came!r}.")
 
     def trace(self) -> Masking:
         """Build the conversation, and run the step on it."""
@@ -29,7 +36,9 @@ class MaskExplorer(Explorer):
     """From the turns of a conversation to the tokens that get a gradient; and what goes wrong.
 
     Write a conversation, choose what goes wrong, and see which tokens are lost and which are
-    gained. The state is a `MaskingSetting`; `way` is one of `sftviz.masking.WAYS`.
+    gained. "train a model so" trains a small one on dates, with rows that are built in the same
+    way, and shows its answers. The state is a `MaskingSetting`; `way` is one of
+    `sftviz.masking.WAYS`.
 
     Raises:
         ValueError: a turn has no word, or there is no such way; a `TraitError` if a field is set
@@ -44,6 +53,7 @@ class MaskExplorer(Explorer):
     prompt = Field()
     response = Field()
     way = Field()
+    trained = Field()
 
     def __init__(self, **setting: object) -> None:
         super().__init__(MaskingSetting(**setting))
@@ -57,6 +67,7 @@ class MaskExplorer(Explorer):
                 ),
                 "prompt": _words("prompt"),
                 "response": _words("response"),
+                "trained": toggle("train a model so", "a small one, on dates; it takes seconds"),
                 "reset": button("reset"),
                 "code": code_button(),
             }
@@ -66,7 +77,7 @@ class MaskExplorer(Explorer):
         return (0, 0)
 
     def draw(self, state: MaskingSetting, trace: Masking, width: int, lens: object) -> Drawing:
-        return masking_view(trace, width)
+        return masking_view(trace, width, learn(state.way) if state.trained else None)
 
     def read(
         self, state: MaskingSetting, trace: Masking, selected: tuple[int, ...]
@@ -78,7 +89,7 @@ class MaskExplorer(Explorer):
         }
 
     def show_controls(self) -> None:
-        for name in ("way", "prompt", "response"):
+        for name in ("way", "prompt", "response", "trained"):
             self.controls[name].value = getattr(self.state, name)
 
 

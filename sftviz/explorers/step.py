@@ -92,8 +92,7 @@ class StepExplorer(Explorer):
             limits={"policy_log_probs": 0.0},  # the log of a probability is never above 0
         )
         self._presets = {_OWN: start, **PRESETS}
-        made = self._make_controls()
-        self.assemble({name: made[name] for name in made if name in controls})
+        self.assemble(self._make_controls(), controls)
 
     def first(self, state: StepInputs) -> tuple[int, ...]:
         return first_counted(state.response_mask)

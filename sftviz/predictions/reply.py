@@ -92,7 +92,8 @@ def _to_number(ask: Number, read: Answer) -> Reply:
     # Pictures show four digits: nobody has to know more.
     if _fits(read, truth) or yours == right:
         mistakes = _mistakes(ask, str(truth))  # of two digits, others are right as well
-        return Reply(True, yours, right, f"{_given_by(mistakes)} it here too." if mistakes else "")
+        are_few = 0 < len(mistakes) <= _MOST  # if many agree, the batch tells nothing apart
+        return Reply(True, yours, right, f"{_given_by(mistakes)} it here too." if are_few else "")
     beliefs = [each.because for each in ask.beliefs if _fits(read, each.value())]
     mistakes = _mistakes(ask, read.text)
     if not beliefs and not mistakes:

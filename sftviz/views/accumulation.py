@@ -64,13 +64,13 @@ sequence, .grad has ratio 2 and cosine 1. zero_grad(): .grad is None, and the ne
     count = len(trace.microbatches)
     reached = count + 2 if reached is None else reached
     page = _Page(trace, reached, width - FRAME, axes)
-    scene = Column((*_timeline(count, reached, width), Card(page.body)))
+    names = [*(str(at + 1) for at in range(count)), STEP_NAME, ZERO_NAME]
+    scene = Column((*timeline(names, reached, width), Card(page.body)))
     return Drawing(scene, _describe(trace, reached))
 
 
-def _timeline(count: int, reached: int, width: int) -> list[Node]:
+def timeline(names: Sequence[str], reached: int, width: int) -> list[Node]:
     """The moments of a window in their order; the one that is shown is dark."""
-    names = [*(str(at + 1) for at in range(count)), STEP_NAME, ZERO_NAME]
     lines: list[list[Node]] = [[Text("  ")]]
     room = width - 2
     for at, name in enumerate(names, start=1):

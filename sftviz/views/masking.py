@@ -1,12 +1,13 @@
 """From the turns of a conversation to the tokens that get a gradient, as one linked picture."""
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number, text_width, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Stack, Text, Trail
+from sftviz.experiments.masks import MOST_TOKENS, Learned
 from sftviz.masking import RIGHT, Masking, Position
 from sftviz.views.grid import Columns, fit_columns
 from sftviz.views.parts import FRAME, WIDTH, check_width
@@ -15,9 +16,10 @@ _NAMES = 16  # cells
 _CELL = 9  # at least
 _LONGEST = 12  # cells of a word
 _MOST = 4  # words in a sentence
+_ANSWERS = 4  # of a trained model
 
 
-def masking_view(masking: Masking, width: int = WIDTH) -> Drawing:
+def masking_view(masking: Masking, width: int = WIDTH, learned: Learned | None = None) -> Drawing:
     """Draw what is read, what has to be predicted, what counts, and what gets a gradient.
 
     Where it differs from the right way, it says "lost" or "gained". If there is no room for all
@@ -26,6 +28,7 @@ def masking_view(masking: Masking, width: int = WIDTH) -> Drawing:
     Args:
         masking: of `build`.
         width: in cells, 48 or more.
+        learned: of `learn`: what a model answers that was trained so. None: nothing was trained.
 
     Raises:
         TypeError, ValueError: the width is too small.
@@ -45,8 +48,12 @@ def masking_view(masking: Masking, width: int = WIDTH) -> Drawing:
     page = _Page(masking, columns, names)
     sentences = list(_sentences(masking))
     notes = [Text(line, tone) for text, tone in sentences for line in wrap(text, width - FRAME)]
-    body = Column((*page.lines(), Text(""), *notes))
-    return Drawing(Card(body), " ".join(text for text, _ in sentences))
+    cards: list[Node] = [Card(Column((*page.lines(), Text(""), *notes)))]
+    alt = [text for text, _ in sentences]
+    if learned is not None:
+        cards.append(_answers(learned, width))
+        alt.append(_measured(learned))
+    return Drawing(Column(tuple(cards)), " ".join(alt))
 
 
 class _Page:
@@ -146,6 +153,31 @@ class _Page:
             tone = "response" if position.counts else "masked"
             trails.append(Trail(width, 2, ((start, 0.1), (end, 1.8)), tone))
         return Stack((Column((Text(" " * width), Text(""))), *trails))
+
+
+def _answers(learned: Learned, width: int) -> Card:
+    """What a model answers that was trained so, to prompts that it has never seen."""
+    lines: list[Node] = [Text("Trained so, a small model answers", "title")]
+    room = max(len(pair.prompt) for pair in learned.pairs) + 1
+    asked = zip(learned.pairs, learned.answers, learned.ends, strict=True)
+    for pair, answer, ends in islice(asked, _ANSWERS):
+        is_right = ends and answer == pair.response
+        said = Text(answer if ends else f"{answer}…", "response" if is_right else "scaled_loss")
+        sign = Text("✓" if is_right else f"✗ {pair.response}", "muted")
+        prompt = Align(Text(pair.prompt, "muted"), room)
+        lines.append(Row((prompt, Align(said, MOST_TOKENS + 2), sign)))
+    lines += [Text(line) for line in wrap(_measured(learned), width - FRAME)]
+    return Card(Column(tuple(lines)))
+
+
+def _measured(learned: Learned) -> str:
+    count = len(learned.pairs)
+    both = zip(learned.pairs, learned.answers, strict=True)
+    begin = sum(answer[:1] == pair.response[:1] for pair, answer in both)
+    return (
+        f"Of {count} new dates it answers {round(learned.right * count)} right: "
+        f"{begin} answers begin right, and {sum(learned.ends)} end."
+    )
 
 
 def _sentences(masking: Masking) -> list[tuple[str, str]]:

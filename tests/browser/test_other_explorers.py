@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from .jupyter import PATIENCE
 from .touch import NOTEBOOK, barriers, cell, darken, drag, press_shortcuts
 
 # What a picture is called, from now on.
@@ -16,8 +17,8 @@ LISTEN = """picture => {
 def shown(lab, no_foreign_requests, notebook):
     """An explorer of this name, on the page of a notebook that has been run."""
 
-    def show(name: str):
-        page = lab.open(notebook(f"from sftviz import {name}\n{name}()"))
+    def show(name: str, module: str = "sftviz"):
+        page = lab.open(notebook(f"from {module} import {name}\n{name}()"))
         lab.run_all(page)
         return page.locator(".sftviz-explorer")
 
@@ -137,15 +138,69 @@ def test_a_conversation_of_ones_own_loses_its_first_word(lab, shown):
     place = shown("MaskExplorer")
     picture = place.locator(".sftviz-picture")
     place.get_by_role("textbox", name="response").fill("Paris .")
-    expect(cell(place, "labels[0,4]")).to_have_text("Paris")
+    expect(cell(place, "labels[0,2]")).to_have_text("Paris")
     place.get_by_role("combobox", name="what goes wrong").select_option("mask about the token read")
     expect(picture).to_contain_text("Never learned: “Paris”.")
-    expect(cell(place, "response_mask[0,4]")).to_have_text("0")
-    cell(place, "labels[0,4]").focus()
+    expect(cell(place, "response_mask[0,2]")).to_have_text("0")
+    cell(place, "labels[0,2]").focus()
     place.page.keyboard.press("ArrowDown")  # from the label to its bit
-    expect(cell(place, "response_mask[0,4]")).to_be_focused()
+    expect(cell(place, "response_mask[0,2]")).to_be_focused()
     place.get_by_role("textbox", name="response").fill("")
     expect(place.get_by_role("alert")).to_contain_text("the response has no word")
     place.get_by_role("textbox", name="response").fill("Paris")
     expect(place.get_by_role("alert")).to_be_hidden()
+    place.get_by_role("button", name="train a model so").press("Enter")
+    expect(picture).to_contain_text("Trained so, a small model answers", timeout=PATIENCE * 1000)
     keeps_nobody_out(lab, place, "masks")
+
+
+def test_only_dft_follows_a_log_prob(lab, shown):
+    place = shown("LossesExplorer", "sftviz.explorers.losses")
+    log_prob = cell(place, "policy_log_probs[1,1]")
+    dft, mean = cell(place, "DFT[1,1]"), cell(place, "token_mean[1,1]")
+    expect(dft).to_have_text("0.04966")  # e^−0.7 / 10
+    log_prob.focus()
+    for _ in range(8):  # a burst: only the last value counts
+        place.page.keyboard.press("-")
+    expect(log_prob).to_have_text("−1.5")
+    expect(dft).to_have_text("0.02231")  # e^−1.5 / 10
+    expect(mean).to_have_text("0.1")
+    drag(log_prob, 400)
+    expect(log_prob).to_have_text("−0.01")  # it can't become 0
+    place.get_by_role("button", name="reset").press("Enter")
+    expect(dft).to_have_text("0.04966")
+    keeps_nobody_out(lab, place, "losses")
+
+
+def test_ranks_are_played_changed_and_started(lab, shown):
+    place = shown("RanksExplorer", "sftviz.explorers.ranks")
+    picture = place.locator(".sftviz-picture")
+    moment = place.get_by_role("slider", name="moment", exact=True)
+    rule = place.get_by_role("combobox", name="divided by")
+    expect(moment).to_have_attribute("aria-valuenow", "6.0")
+    expect(cell(place, "ratio")).to_have_text("1")
+    end = picture.get_attribute("aria-label")
+    picture.evaluate(LISTEN)
+    moment.press("Home")
+    expect(picture).to_contain_text(".grad is None on every rank")
+    place.get_by_role("button", name="play", exact=True).click()
+    expect(picture).to_have_attribute("aria-label", end, timeout=15_000)
+    assert len(set(place.page.evaluate("said"))) > 2  # moment after moment
+
+    rule.select_option("tokens")
+    expect(cell(place, "ratio")).to_have_text("0.5")
+    ranks = place.get_by_role("slider", name="W", exact=True)
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):  # a burst: only the last value counts
+        ranks.press(key)
+    expect(cell(place, "ratio")).to_have_text("0.3333")
+    moment.press("ArrowLeft")
+    expect(picture).to_contain_text("The all-reduce: an average")
+    moment.press("ArrowLeft")
+    expect(picture).to_contain_text("Outside no_sync()")
+    expect(cell(place, "ratio")).to_have_text("")
+    place.get_by_role("button", name="real processes").press("Enter")
+    expect(picture).to_contain_text("3 processes are starting")
+    expect(picture).to_contain_text("Run on 3 real processes too", timeout=90_000)
+
+    leaves_the_notebook_alone(place, moment, rule)
+    keeps_nobody_out(lab, place, "ranks")

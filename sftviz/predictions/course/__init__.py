@@ -6,6 +6,7 @@ see `training.py` and `devices.py`.
 
 from sftviz.predictions.course.accumulation import ACCUMULATION_QUESTIONS
 from sftviz.predictions.course.batches import BATCH_QUESTIONS
+from sftviz.predictions.course.losses import LOSS_QUESTIONS
 from sftviz.predictions.course.masks import MASK_QUESTIONS
 from sftviz.predictions.course.scaling import SCALING_QUESTIONS
 from sftviz.predictions.course.step import STEP_QUESTIONS
@@ -20,5 +21,6 @@ QUESTIONS = {
         *ACCUMULATION_QUESTIONS,
         *TRAINING_QUESTIONS,
         *BATCH_QUESTIONS,
+        *LOSS_QUESTIONS,
     )
 }
