@@ -30,6 +30,7 @@ _STEP = 0.5  # nats; a bar is one step higher for each
 _SYMBOLS = {"<pad>": "∅", "<start>": "▶", "<end>": "■"}  # of one cell, as all other tokens are
 _KEY = ("A bar is −log-prob of its token,", "a step up is half a nat. ■ is <end>.")
 _TOKEN = 2  # cells
+_ROWS = ("windows", "training loss", "held-out loss", "length of the gradient", "response tokens")
 _NONE = "–"  # before the first window
 _Line = Sequence[tuple[int, float]]
 
@@ -114,7 +115,9 @@ def _chart(looks: Sequence[_Look], until: int, per_cell: int) -> list[Node]:
             if curve.points:
                 nodes.append(curve)
             sample = Trail(5, 1, ((0.0, 0.5), (4.8, 0.5)), look.tone, is_dashed, has_heads=False)
-            legend.append(Row((sample, Text(f"{look.mark} {look.name}, {what}", "muted"))))
+            legend.append(
+                Row((sample, Text(f"{look.mark} {look.name}, {what}".strip(), "muted")), gap=1)
+            )
         x, y = nodes[-1].points[-1]
         mark = Align(Text(look.mark, look.tone), int(x) + 2 + at, "right")
         nodes.append(Column((*[Text("")] * int(y), mark)))
