@@ -8,6 +8,7 @@ from sftviz.drawing.drawing import Drawing
 from sftviz.drawing.formatting import count_of, number, token_label
 from sftviz.drawing.scene import (
     HIGHEST,
+    SIGN,
     Align,
     Card,
     Column,
@@ -30,6 +31,7 @@ _STEP = 0.5  # nats; a bar is one step higher for each
 _SYMBOLS = {"<pad>": "∅", "<start>": "▶", "<end>": "■"}  # of one cell, as all other tokens are
 _KEY = ("A bar is −log-prob of its token,", "a step up is half a nat. ■ is <end>.")
 _TOKEN = 2  # cells
+_ROWS = ("windows", "training loss", "held-out loss", "length of the gradient", "response tokens")
 _ROWS = ("windows", "training loss", "held-out loss", "length of the gradient", "response tokens")
 _NONE = "–"  # before the first window
 _Line = Sequence[tuple[int, float]]
@@ -72,7 +74,10 @@ def training_view(
     per_cell = math.ceil(until / min(_CHART[0], width - FRAME - _AXIS - _MARKS))  # windows
     left = [Text("Loss of a response token, in nats", "title"), Text("")]
     left += [*_chart(looks, until, per_cell), *_gradients(looks, per_cell)]
-    left += [Text(""), _numbers(looks, until)]
+    numbers = _numbers(looks, until)
+    is_narrow = numbers.width > width - FRAME
+    tables = [_numbers([look], until) for look in looks] if is_narrow else [numbers]
+    left += [Text(""), *tables]
     if seconds_left is not None:
         left.append(Text(f"about {count_of(math.ceil(seconds_left), 'second')} left", "muted"))
     right: list[Node] = [Text("Answers to held-out prompts", "title")]
@@ -106,6 +111,7 @@ def _chart(looks: Sequence[_Look], until: int, per_cell: int) -> list[Node]:
     nodes: list[Node] = [Column((Text(" " * columns), *[Text("")] * (height - 1)))]
     nodes.append(trail([(0, 0), (until, 0)], "masked"))
     legend: list[Node] = []
+    x, y = 0.0, 0.0  # where the last curve ends
     for at, look in enumerate(looks):
         for line, what, is_dashed in (
             (seen[at], "training", False),
@@ -114,17 +120,17 @@ def _chart(looks: Sequence[_Look], until: int, per_cell: int) -> list[Node]:
             curve = trail(line, look.tone, is_dashed)
             if curve.points:
                 nodes.append(curve)
+                x, y = curve.points[-1]
             sample = Trail(5, 1, ((0.0, 0.5), (4.8, 0.5)), look.tone, is_dashed, has_heads=False)
             legend.append(
                 Row((sample, Text(f"{look.mark} {look.name}, {what}".strip(), "muted")), gap=1)
             )
-        x, y = nodes[-1].points[-1]
         mark = Align(Text(look.mark, look.tone), int(x) + 2 + at, "right")
         nodes.append(Column((*[Text("")] * int(y), mark)))
     ticks = range(0, int(top) + 1, max(1, int(top) // 4))
     names = {int(place(0, loss)[1]): str(loss) for loss in ticks}
     axis = Column(tuple(Text(f"{names.get(y, ''):>3} ", "muted") for y in range(height)))
-    ends = f"{0:<{columns - _MARKS}}{until} windows"
+    ends = f"0{f'{until} windows':>{columns - 1}}"
     return [
         Row((axis, Stack(tuple(nodes)))),
         Row((Text(" " * _AXIS), Text(ends, "muted"))),
@@ -146,14 +152,7 @@ def _gradients(looks: Sequence[_Look], per_cell: int) -> list[Node]:
 
 
 def _numbers(looks: Sequence[_Look], until: int) -> Node:
-    rows = (
-        "windows",
-        "training loss",
-        "held-out loss",
-        "length of the gradient",
-        "response tokens",
-    )
-    columns: list[list[Node]] = [[Text(""), *(Text(row, "muted") for row in rows)]]
+    columns: list[list[Node]] = [[Text(head, "muted") for head in ("", *_ROWS)]]
     for name, tone, _, now in looks:
         last = now.history[-1] if now.history else None
         values = (
@@ -179,11 +178,16 @@ def _answer(answer: Answer) -> list[Node]:
     ]
     is_right = answer.is_right
     verdict = Text("right", "knob") if is_right else Text(f"not {answer.pair.response}", "muted")
-    bars = bytes(
-        max(1, min(HIGHEST, math.ceil(-log_prob / _STEP))) for log_prob in written.log_probs
-    )
+    bars = bytes(map(_level, written.log_probs))
     line = Row((Row(tuple(tokens)), verdict), gap=1)
     return [Text(answer.pair.prompt, "muted"), line, Strip(_TOKEN * len(bars), (bars,))]
+
+
+def _level(log_prob: float) -> int:
+    """The level of a token's bar."""
+    if math.isnan(log_prob):  # of weights that have diverged
+        return SIGN
+    return math.ceil(max(1, min(HIGHEST, -log_prob / _STEP)))
 
 
 def _describe(name: str, now: TrainingSnapshot, until: int) -> str:
