@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # see _LAZY
     from sftviz.explorers.prediction import Prediction
     from sftviz.explorers.ranks import RanksExplorer
     from sftviz.explorers.step import StepExplorer
+    from sftviz.explorers.training import TrainingPanel
     from sftviz.inspection.checks.finding import Finding
     from sftviz.inspection.inspection import Inspection, inspect_batch
     from sftviz.mistakes import (
@@ -93,6 +94,7 @@ _LAZY = {
     "StepExplorer": "sftviz.explorers.step",
     "StepTest": "sftviz.mistakes",
     "Survivors": "sftviz.mistakes",
+    "TrainingPanel": "sftviz.explorers.training",
     "Verdict": "sftviz.exercises.verdict",
     "check_accumulation": "sftviz.exercises.accumulation",
     "check_exercise": "sftviz.exercises.course",
@@ -114,12 +116,12 @@ __all__ = [
     "LogitsInputs", "LogitsTrace", "LossesExplorer", "MaskExplorer", "MicrobatchRecord",
     "Mistake", "Practice", "Prediction", "PutInOrder", "RanksExplorer", "Recognition",
     "Scaling", "Stage", "StepExplorer", "StepInputs", "StepTest", "StepTrace", "Survivors",
-    "TokenBatch", "Verdict", "accumulate", "accumulation_flow", "build_token_batch",
-    "check_accumulation", "check_exercise", "check_log_probs", "check_step",
-    "compute_entropy", "explain_step", "full_batch_gradient", "get_response_log_probs",
-    "gradient_equivalence", "gradient_formula", "gradient_shares", "gradient_table",
-    "impostor_wall", "inspect_batch", "key_formula", "load_inputs", "logits_flow",
-    "mask_labels", "masked_normalize", "recognise", "scaling_table",
+    "TokenBatch", "TrainingPanel", "Verdict", "accumulate", "accumulation_flow",
+    "build_token_batch", "check_accumulation", "check_exercise", "check_log_probs",
+    "check_step", "compute_entropy", "explain_step", "full_batch_gradient",
+    "get_response_log_probs", "gradient_equivalence", "gradient_formula", "gradient_shares",
+    "gradient_table", "impostor_wall", "inspect_batch", "key_formula", "load_inputs",
+    "logits_flow", "mask_labels", "masked_normalize", "recognise", "scaling_table",
     "sft_microbatch_train_step", "shares_table", "shift_view", "step_flow", "token_table",
     "token_texts", "trace_logits", "trace_step", "write_test",
 ]

@@ -55,6 +55,13 @@ def test_a_trail_is_an_arrow_for_each_pair_of_points():
     assert [arrow.xyann for arrow in arrows] == [(0, 42), (40, 42)]
 
 
+def test_a_curve_is_one_line_without_heads():
+    curve = Trail(10, 2, ((0, 2), (5, 2), (5, 1)), "loss", has_heads=False)
+    ax = mpl.draw(curve).axes[0]
+    assert not ax.texts
+    assert ax.lines[0].get_xydata().tolist() == [[0, 42], [40, 42], [40, 21]]
+
+
 def test_masked_values_are_hatched():
     hatched = [patch.get_hatch() for patch in mpl.draw(Cell("0", 5, "masked")).axes[0].patches]
     assert any(hatched)

@@ -82,6 +82,8 @@ def test_a_trail_goes_through_its_points_with_a_head_at_each_but_the_first():
     tips = re.findall(r"L(\S+ \S+)L", heads.get("d"))
     assert tips == ["40.0 42.0", "40.0 21.0"]
     assert ".trail" not in svg.draw(Text("no trail"))  # its style only where there is one
+    (curve,) = ElementTree.fromstring(svg.draw(trail._replace(has_heads=False))).iter(f"{SVG}path")
+    assert curve.get("d") == line.get("d")
 
 
 def test_hatching_stays_inside_its_frame():

@@ -125,5 +125,8 @@ def test_a_trail_is_a_line_of_dots_eight_to_a_cell():
     assert draw(down) == "⠑⠢⢄⡀" or len(draw(down)) == 4
     flat = Trail(4, 1, ((0, 0), (3.9, 0)), "loss")
     assert draw(flat) == "⠉⠉⠉⠉"
+    points = tuple((at / 2, 0.0) for at in range(8))
+    dashed = Trail(4, 1, points, "loss", is_dashed=True, has_heads=False)
+    assert draw(dashed) != draw(flat)  # also where each piece is one dot
     both = Stack((flat, Trail(4, 1, ((0, 0.9), (3.9, 0.9)), "grad")))
     assert draw(both) == "⣉⣉⣉⣉"

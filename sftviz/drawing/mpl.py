@@ -116,12 +116,16 @@ def _add(ax: Axes, left: float, top: float, shape: Shape) -> None:
             size = ((x1 - x0) * CELL_WIDTH + 4, (y1 - y0) * CELL_HEIGHT + 2)
             edge = paint(shape.tone, "light").edge
             ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=edge, lw=2 * _POINTS))
-        case Trail(_, _, points, tone, is_dashed):
+        case Trail(_, _, points, tone, is_dashed, has_heads):
             at = [(left + x * CELL_WIDTH, top + y * CELL_HEIGHT) for x, y in points]
             look = {"color": paint(tone, "light").edge, "linewidth": 2 * _POINTS}
-            look |= {"linestyle": (0, (3, 2)) if is_dashed else "-", "shrinkA": 0, "shrinkB": 0}
+            look |= {"linestyle": (0, (3, 2)) if is_dashed else "-"}
+            if not has_heads:
+                ax.plot(*zip(*at, strict=True), **look)
+                return
+            look |= {"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0}
             for tail, tip in pairwise(at):
-                ax.annotate("", tip, tail, arrowprops={"arrowstyle": "->", **look})
+                ax.annotate("", tip, tail, arrowprops=look)
         case Frame():
             _add_box(ax, left, top, shape, inset=(CELL_WIDTH / 2, CELL_HEIGHT / 2), radius=9)
         case Arrow(length):

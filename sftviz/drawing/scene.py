@@ -118,13 +118,14 @@ class Outline(NamedTuple):
 
 
 class Trail(NamedTuple):
-    """Arrows head to tail, through points of a plane."""
+    """Arrows head to tail, through points of a plane; or without heads: a curve."""
 
     width: int
     height: int
     points: tuple[tuple[float, float], ...]  # in cells, from the upper left corner
     tone: str
     is_dashed: bool = False
+    has_heads: bool = True
     key = None
 
     def marks(self, x: int = 0, y: int = 0) -> "list[Mark]":

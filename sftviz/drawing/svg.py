@@ -173,12 +173,12 @@ def _strip(strip: Strip, left: int, top: int) -> str:
 def _trail(trail: Trail, left: int, top: int) -> str:
     points = [(left + x * CELL_WIDTH, top + y * CELL_HEIGHT) for x, y in trail.points]
     line = "L".join([f"{x:.1f} {y:.1f}" for x, y in points])
-    heads = "".join([_head(*ends) for ends in pairwise(points)])
     kind = " dashed" if trail.is_dashed else ""
-    return (
-        f'<path class="{trail.tone} trail{kind}" d="M{line}"/>'
-        f'<path class="{trail.tone} trail" d="{heads}"/>'
-    )
+    path = f'<path class="{trail.tone} trail{kind}" d="M{line}"/>'
+    if not trail.has_heads:
+        return path
+    heads = "".join([_head(*ends) for ends in pairwise(points)])
+    return f'{path}<path class="{trail.tone} trail" d="{heads}"/>'
 
 
 def _head(tail: tuple[float, float], tip: tuple[float, float]) -> str:

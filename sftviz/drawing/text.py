@@ -101,10 +101,12 @@ def _draw_trail(
     canvas: list[list[str]], tones: list[list[str]], x: int, y: int, trail: Trail
 ) -> None:
     """A line of dots: a cell has eight, in two columns and four rows."""
+    before_it = 0  # dots of a curve, whose dashes do not begin anew at each point
     for (x0, y0), (x1, y1) in pairwise(trail.points):
         count = max(1, round(max(abs(x1 - x0) * 2, abs(y1 - y0) * 4)))
+        first, before_it = before_it, 0 if trail.has_heads else before_it + count
         for i in range(count + 1):
-            if trail.is_dashed and i % 4 == 3:
+            if trail.is_dashed and (first + i) % 4 == 3:
                 continue
             at, line = x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count
             column, row = min(int(at), trail.width - 1), min(int(line), trail.height - 1)

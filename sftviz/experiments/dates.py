@@ -96,7 +96,19 @@ def conversation(pair: Pair) -> tuple[tuple[str, list[int]], ...]:
     return ("prompt", [START, *encode(pair.prompt)]), ("response", [*encode(pair.response), END])
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote after a prompt, up to <end> if it wrote that."""
+
+    tokens: tuple[str, ...]
+    log_probs: tuple[float, ...]  # of each token, in nats
+
+    @property
+    def text(self) -> str:
+        """What is before <end>."""
+        return "".join(self.tokens).partition(VOCABULARY[END])[0]
+
+
 def complete(model: nn.Module, prompts: Sequence[str], max_tokens: int = 12) -> list[str]:
     """Continue each prompt with the model's most probable tokens; return what is before <end>.
 
@@ -114,25 +126,52 @@ def complete(model: nn.Module, prompts: Sequence[str], max_tokens: int = 12) -> 
         >>> len(complete(model, ["7 March 1987→"], max_tokens=3))
         1
     """
+    return [written.text for written in write(model, prompts, max_tokens)]
+
+
+@torch.inference_mode()
+def write(model: nn.Module, prompts: Sequence[str], max_tokens: int = 12) -> list[Written]:
+    """Continue each prompt as `complete` does; return every token, and how probable it was.
+
+    Raises:
+        TypeError, ValueError: what `complete` refuses.
+
+    Example:
+        >>> model = nn.Embedding(len(VOCABULARY), len(VOCABULARY))  # a bigram model
+        >>> with torch.no_grad():
+        ...     _ = model.weight.zero_()  # all tokens are equally probable
+        >>> [round(log_prob, 4) for log_prob in write(model, ["1→"], max_tokens=2)[0].log_probs]
+        [-3.7842, -3.7842]
+    """
     check_count("max_tokens", max_tokens, "it is the number of tokens that may be generated")
     rows = [[START, *encode(prompt)] for prompt in prompts]
     width = max(map(len, rows), default=0) + max_tokens
     parts = [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
-    return [text for part in parts for text in _generate(model, part, width, max_tokens)]
+    return [written for part in parts for written in _generate(model, part, width, max_tokens)]
 
 
-def _generate(model: nn.Module, rows: list[list[int]], width: int, max_tokens: int) -> list[str]:
-    """What the model writes after each row, without <end>."""
+def _generate(
+    model: nn.Module, rows: list[list[int]], width: int, max_tokens: int
+) -> list[Written]:
+    """What the model writes after each row."""
     token_ids = torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows])  # (B, width)
     row = torch.arange(len(rows))  # (B,)
     end = torch.tensor([len(ids) for ids in rows])  # (B,), where each row goes on
+    log_probs = torch.empty(len(rows), max_tokens)
     for step in range(max_tokens):
         # Always the full width: padding on the right changes nothing, and torch would cache plans
         # and memory for the new shape of each step.
-        logits = model(token_ids[:, :-1])  # (B, width - 1, V)
-        token_ids[row, end + step] = logits[row, end + step - 1].argmax(dim=-1)
+        logits = model(token_ids[:, :-1])[row, end + step - 1]  # (B, V)
+        ids = logits.argmax(dim=-1)
+        token_ids[row, end + step] = ids
+        log_probs[:, step] = logits.log_softmax(dim=-1)[row, ids]
     generated = token_ids[row[:, None], end[:, None] + torch.arange(max_tokens)]
-    return [decode(ids).partition(VOCABULARY[END])[0] for ids in generated.tolist()]
+    return [_until_end(*pair) for pair in zip(generated.tolist(), log_probs.tolist(), strict=True)]
+
+
+def _until_end(ids: list[int], log_probs: list[float]) -> Written:
+    count = ids.index(END) + 1 if END in ids else len(ids)
+    return Written(tuple(VOCABULARY[i] for i in ids[:count]), tuple(log_probs[:count]))
 
 
 def exact_match(model: nn.Module, pairs: Sequence[Pair]) -> float:

@@ -13,12 +13,30 @@ LISTEN = """picture => {
 }"""
 
 
+# A training of a bigram model, which takes milliseconds a window.
+TRAINING = """
+import torch
+from sftviz import TrainingPanel
+from sftviz.experiments.dates import CONTEXT_LENGTH, PAD, VOCABULARY, conversation, date_pairs
+from sftviz.experiments.training import Trainer, prepare
+from sftviz.experiments.watched import WatchedTraining
+
+train, held_out = date_pairs()
+data = prepare([conversation(pair) for pair in train], PAD, CONTEXT_LENGTH, len(VOCABULARY))
+model = torch.nn.Embedding(len(VOCABULARY), len(VOCABULARY))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+sizes = {"microbatch_size": 16, "gradient_accumulation_steps": 4}
+trainer = Trainer(model, optimizer, data, **sizes)
+TrainingPanel({"bigram": WatchedTraining(trainer, held_out)}, until=400)
+"""
+
+
 @pytest.fixture
 def shown(lab, no_foreign_requests, notebook):
     """An explorer of this name, on the page of a notebook that has been run."""
 
-    def show(name: str, module: str = "sftviz"):
-        page = lab.open(notebook(f"from {module} import {name}\n{name}()"))
+    def show(name: str, source: str = "from sftviz import NAME\nNAME()"):
+        page = lab.open(notebook(source.replace("NAME", name)))
         lab.run_all(page)
         return page.locator(".sftviz-explorer")
 
@@ -155,7 +173,7 @@ def test_a_conversation_of_ones_own_loses_its_first_word(lab, shown):
 
 
 def test_only_dft_follows_a_log_prob(lab, shown):
-    place = shown("LossesExplorer", "sftviz.explorers.losses")
+    place = shown("LossesExplorer")
     log_prob = cell(place, "policy_log_probs[1,1]")
     dft, mean = cell(place, "DFT[1,1]"), cell(place, "token_mean[1,1]")
     expect(dft).to_have_text("0.04966")  # e^−0.7 / 10
@@ -173,7 +191,7 @@ def test_only_dft_follows_a_log_prob(lab, shown):
 
 
 def test_ranks_are_played_changed_and_started(lab, shown):
-    place = shown("RanksExplorer", "sftviz.explorers.ranks")
+    place = shown("RanksExplorer")
     picture = place.locator(".sftviz-picture")
     moment = place.get_by_role("slider", name="moment", exact=True)
     rule = place.get_by_role("combobox", name="divided by")
@@ -204,3 +222,25 @@ def test_ranks_are_played_changed_and_started(lab, shown):
 
     leaves_the_notebook_alone(place, moment, rule)
     keeps_nobody_out(lab, place, "ranks")
+
+
+def test_a_training_is_started_stopped_and_gone_on_with(lab, shown):
+    place = shown("TrainingPanel", TRAINING)
+    picture = place.locator(".sftviz-picture")
+    expect(picture).to_contain_text("0 of 400")
+    place.get_by_role("button", name="start", exact=True).press("Enter")
+    stop = place.get_by_role("button", name="stop", exact=True)
+    expect(picture).to_contain_text("left")
+    expect(picture).to_contain_text(", after 10 windows")  # it moves while nobody touches it
+    stop.press("Enter")
+    go_on = place.get_by_role("button", name="go on", exact=True)
+    expect(go_on).to_be_focused()
+    expect(picture).not_to_contain_text("left")
+    place.page.wait_for_timeout(200)  # for a window that was being trained
+    before = picture.text_content()
+    place.page.wait_for_timeout(500)
+    assert picture.text_content() == before
+    keeps_nobody_out(lab, place, "training")
+    go_on.click()
+    expect(picture).to_contain_text("400 of 400", timeout=60_000)
+    expect(place.get_by_role("button", name="trained", exact=True)).to_be_disabled()
