@@ -4,13 +4,16 @@ import asyncio
 import itertools
 import math
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 from torch.nn.utils import parameters_to_vector
 
+from sftviz.drawing.scene import Trail
 from sftviz.experiments.dates import (
     END,
     PAD,
@@ -169,7 +172,7 @@ def test_the_picture_fits_its_width_and_has_every_number(until, width):
 def test_the_curves_go_through_the_losses():
     now = both()
     page = training_view(now, 8).page
-    curves = [shape for _, _, shape in page.marks if type(shape).__name__ == "Trail"]
+    curves = [shape for _, _, shape in page.marks if isinstance(shape, Trail)]
     curves = [shape for shape in curves if shape.height > 1]
     base, *curves = curves
     zero = base.points[0][1]
@@ -183,6 +186,54 @@ def test_the_curves_go_through_the_losses():
         assert [(zero - y) / per_nat for _, y in curve.points] == pytest.approx(
             [loss for _, loss in line]
         )
+
+
+@pytest.mark.parametrize(
+    ("nll", "ticks"),
+    [
+        (0.3, ["1", "0.8", "0.6", "0.4", "0.2", "0"]),
+        (2.0, ["2", "1.6", "1.2", "0.8", "0.4", "0"]),
+        (2.1, ["2.5", "2", "1.5", "1", "0.5", "0"]),
+        (4.1, ["5", "4", "3", "2", "1", "0"]),
+        (5.1, ["10", "8", "6", "4", "2", "0"]),
+        (201.0, ["250", "200", "150", "100", "50", "0"]),
+    ],
+)
+def test_the_axis_has_round_numbers_where_the_curve_has_these_losses(nll, ticks):
+    seen = both()["prompt masked"]
+    history = (Window(1, 1.0, nll, 3, 2.0), Window(2, 1.0, float(ticks[1]), 3, 2.0))
+    held_out = tuple(replace(at, nll=0.1) for at in seen.held_out)
+    drawing = training_view({"a": replace(seen, history=history, held_out=held_out)}, 8)
+    lines = drawing.text.splitlines()
+    at = {line.split()[1]: row for row, line in enumerate(lines[3:14], 3) if line[4].isdigit()}
+    assert list(at) == ticks and set(np.diff([*at.values()])) == {2}
+    curve = [shape for _, _, shape in drawing.page.marks if isinstance(shape, Trail)][1]
+    assert curve.points[1][1] == pytest.approx(at[ticks[1]] - 3 + 0.5)  # the middle of its line
+
+
+@pytest.mark.parametrize(("width", "is_beside"), [(77, False), (90, True), (112, True)])
+def test_the_answers_are_beside_the_curves_if_there_is_room(width, is_beside):
+    drawing = training_view({"one": both()["prompt masked"]}, 150, width)
+    assert ("Answers" in drawing.text.splitlines()[1]) is is_beside
+    assert drawing.scene.width <= width
+
+
+def test_a_panel_shows_its_own_windows_when_another_trains_on():
+    masked = watched()
+    panel = TrainingPanel({"a": masked}, until=7)
+    drawing = panel.run()
+    TrainingPanel({"a": masked}, until=14).run()
+    assert panel.drawing.text == drawing.text
+    assert TrainingPanel({"a": watched_from(5)}, until=2).drawing.alt.startswith(
+        "a, 5 of 5 windows"
+    )
+
+
+def watched_from(windows):
+    """A training that nobody has watched from the start."""
+    trained = trainer()
+    list(trained.run(windows))
+    return WatchedTraining(trained, HELD_OUT)
 
 
 def test_the_bars_of_an_answer_are_its_log_probs():
@@ -230,14 +281,14 @@ def panel_of(until=12):
 
 def test_in_the_calling_cell_it_ends_as_a_training_without_a_panel():
     panel = panel_of()
-    assert panel.controls["start"].description == "start"
+    assert panel.controls["train"].description == "train"
     panel.run(until=5)
     still = panel.run(until=12)
     assert torch.equal(weights(panel.trainings["a"]), alone(12))
     assert torch.equal(weights(panel.trainings["b"]), alone(12, mask_prompt=False))
     assert still.alt == panel.drawing.alt == panel.live.alt
     assert still.alt in panel._repr_html_() and "left" not in panel.drawing.text
-    assert panel.controls["start"].description == "trained" and panel.controls["start"].disabled
+    assert panel.controls["train"].description == "trained" and panel.controls["train"].disabled
 
 
 async def until_windows(panel, count):
@@ -248,12 +299,12 @@ async def until_windows(panel, count):
 def test_in_the_background_stopped_and_gone_on_it_ends_with_the_same_weights(shown_errors):
     async def train():
         panel = panel_of()
-        start = panel.controls["start"]
+        start = panel.controls["train"]
         start.click()
         assert start.description == "stop"
         await until_windows(panel, 5)
         start.click()
-        assert start.description == "go on"
+        assert start.description == "train"
         await asyncio.sleep(0.05)
         counts = [len(training.trainer.history) for training in panel.trainings.values()]
         assert counts == [3, 2]
@@ -302,7 +353,7 @@ def test_an_error_in_the_background_is_shown_and_it_stops():
 
     panel = asyncio.run(train())
     assert "is nan, so the optimizer was not stepped" in panel.live.error["message"]
-    assert panel.controls["start"].description == "go on"
+    assert panel.controls["train"].description == "train"
 
 
 def test_a_closed_panel_trains_no_more():
@@ -329,19 +380,19 @@ def test_an_interrupted_cell_can_be_run_again():
     panel.trainings["b"].trainer.optimizer.step = interrupt
     with pytest.raises(KeyboardInterrupt):
         panel.run()
-    assert panel.controls["start"].description == "go on"
+    assert panel.controls["train"].description == "train"
     panel.run()
     assert torch.equal(weights(panel.trainings["b"]), alone(12, mask_prompt=False))
 
 
 def test_without_an_event_loop_the_button_says_what_to_do():
     panel = panel_of()
-    panel.controls["start"].click()
+    panel.controls["train"].click()
     assert panel.live.error["message"] == (
         "this panel was made where no event loop runs, so it can't train in the background: "
         "call run()."
     )
-    assert panel.controls["start"].description == "start"
+    assert panel.controls["train"].description == "train"
 
 
 def test_a_wrong_number_of_windows_is_refused():

@@ -94,7 +94,7 @@ class WatchedTraining:
         rows = [conversation(pair) for pair in spaced]
         self._data = prepare(rows, PAD, CONTEXT_LENGTH, len(VOCABULARY))
         self._held_out: list[Measurement] = []
-        self._counted = self._num_tokens = 0  # the windows whose response tokens are counted
+        self._num_tokens = [0]  # response tokens in the first windows: in none, in one, …
         self._measure()
 
     def run(self, until: int) -> Iterator[Window]:
@@ -104,16 +104,18 @@ class WatchedTraining:
                 self._measure()
             yield window
 
-    def snapshot(self) -> TrainingSnapshot:
-        """The training as it is now."""
-        history = tuple(self.trainer.history)
+    def snapshot(self, until: int | None = None) -> TrainingSnapshot:
+        """The training as it is now, or as it was after so many windows, if it was watched then."""
         tokens, trainer = self.trainer.data.tokens, self.trainer
         size = trainer.microbatch_size * trainer.gradient_accumulation_steps
-        for window in history[self._counted :]:
+        for window in trainer.history[len(self._num_tokens) - 1 :]:
             rows = visiting_order(len(tokens.labels), window.number, size, trainer.seed)
-            self._num_tokens += int(tokens.response_mask[rows].sum())
-        self._counted = len(history)
-        return TrainingSnapshot(history, self._num_tokens, tuple(self._held_out))
+            self._num_tokens.append(self._num_tokens[-1] + int(tokens.response_mask[rows].sum()))
+        history = tuple(trainer.history)
+        if until is not None:
+            history = history[: max(until, self._held_out[0].windows)]
+        held_out = tuple(at for at in self._held_out if at.windows <= len(history))
+        return TrainingSnapshot(history, self._num_tokens[len(history)], held_out)
 
     def _measure(self) -> None:
         model, windows = self.trainer.model, len(self.trainer.history)

@@ -60,8 +60,8 @@ class TrainingPanel(LiveWidget):
         self._loop = _running_loop()
         self._task: asyncio.Task[None] | None = None
         self._lock = threading.RLock()
-        self.controls = {"start": button("start")}
-        self.controls["start"].on_click(lambda _: self._on_click())
+        self.controls = {"train": button("train")}
+        self.controls["train"].on_click(lambda _: self._on_click())
         self.children = (ipywidgets.HBox(tuple(self.controls.values())), self.live)
         self._show()
         self.live.observe(lambda _: self._show(), "columns")
@@ -153,22 +153,18 @@ class TrainingPanel(LiveWidget):
         return (time.monotonic() - began) / (missing_then - missing) * missing
 
     def _draw(self, width: int, seconds_left: float | None = None) -> Drawing:
-        now = {name: training.snapshot() for name, training in self.trainings.items()}
+        now = {name: training.snapshot(self.until) for name, training in self.trainings.items()}
         return training_view(now, self.until, width, seconds_left)
 
     def _show(self) -> None:
         with self._lock:
             drawing = self._draw(self.fit(WIDTH), self._seconds_left())
             self.live.show(svg.markup(drawing.page), drawing.alt, {}, 0)
-            missing, is_first = (
-                self._missing(),
-                not any(training.trainer.history for training in self.trainings.values()),
+            missing = self._missing()
+            control = self.controls["train"]
+            control.description = (
+                "trained" if not missing else "stop" if self._is_running else "train"
             )
-            control = self.controls["start"]
-            if self._is_running and missing:
-                control.description = "stop"
-            else:
-                control.description = "start" if is_first else "go on" if missing else "trained"
             control.disabled = not missing
 
     def _on_click(self) -> None:

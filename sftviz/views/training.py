@@ -22,9 +22,12 @@ from sftviz.drawing.scene import (
 from sftviz.experiments.watched import Answer, TrainingSnapshot
 from sftviz.views.parts import FRAME, WIDTH, check_width, table
 
-_CHART = (54, 10)  # cells, at most
+_CHART = 54  # cells, at most
+_LEAST = 30  # cells: a chart that is beside the answers is not narrower
+_TICKS, _ROWS_PER_TICK = 5, 2  # of the axis of losses, above 0
+_NICE = (1.0, 2.0, 2.5, 5.0)  # and times 10, 100, …: the highest loss on the axis
 _AXIS = 4  # cells left of the chart
-_MARKS = 3  # cells right of it, for the marks of two curves
+_MARKS = 4  # cells right of it, for the marks of two curves
 _TONES = ("response", "masked_sum")  # of the trainings
 _LIMIT = "trainings must be one or two, got {}: more curves than four can't be told apart."
 _STEP = 0.5  # nats; a bar is one step higher for each
@@ -70,15 +73,6 @@ def training_view(
         for at, (tone, (name, now)) in enumerate(zip(_TONES, trainings.items(), strict=False), 1)
     ]
     until = max([until, *(len(look.now.history) for look in looks)])
-    per_cell = math.ceil(until / min(_CHART[0], width - FRAME - _AXIS - _MARKS))  # windows
-    left = [Text("Loss of a response token, in nats", "title"), Text("")]
-    left += [*_chart(looks, until, per_cell), *_gradients(looks, per_cell)]
-    numbers = _numbers(looks, until)
-    is_narrow = numbers.width > width - FRAME
-    tables = [_numbers([look], until) for look in looks] if is_narrow else [numbers]
-    left += [Text(""), *tables]
-    if seconds_left is not None:
-        left.append(Text(f"about {count_of(math.ceil(seconds_left), 'second')} left", "muted"))
     right: list[Node] = [Text("Answers to held-out prompts", "title")]
     for look in looks:
         last = look.now.held_out[-1]
@@ -86,26 +80,40 @@ def training_view(
         right += [Text(""), Text(after, look.tone)]
         right += [line for answer in last.answers for line in _answer(answer)]
     right += [Text(""), *(Text(line, "muted") for line in _KEY)]
-    cards = Card(Column(tuple(left))), Card(Column(tuple(right)))
-    is_beside = sum(card.width for card in cards) < width
+    answers = Card(Column(tuple(right)))
+
+    room = width - FRAME - _AXIS - _MARKS  # for the chart
+    is_beside = room - answers.width - 1 >= _LEAST
+    if is_beside:
+        room -= answers.width + 1
+    per_cell = math.ceil(until / min(_CHART, room))  # windows
+    left = [Text("Loss of a response token, in nats", "title"), Text("")]
+    left += [*_chart(looks, until, per_cell), *_gradients(looks, per_cell)]
+    numbers = _numbers(looks, until)
+    is_narrow = numbers.width > room + _AXIS + _MARKS
+    tables = [_numbers([look], until) for look in looks] if is_narrow else [numbers]
+    left += [Text(""), *tables]
+    if seconds_left is not None:
+        left.append(Text(f"about {count_of(math.ceil(seconds_left), 'second')} left", "muted"))
+    cards = Card(Column(tuple(left))), answers
     scene = Row(cards, gap=1) if is_beside else Column(cards)
     return Drawing(scene, " ".join(_describe(look.name, look.now, until) for look in looks))
 
 
 def _chart(looks: Sequence[_Look], until: int, per_cell: int) -> list[Node]:
     """The losses over the number of optimizer steps, and what each line is."""
-    columns, height = math.ceil(until / per_cell) + _MARKS, _CHART[1]
+    columns, height = math.ceil(until / per_cell) + _MARKS, _TICKS * _ROWS_PER_TICK + 1
     # The loss of a window is that of the weights before its step.
     seen = [[(at.number - 1, at.nll) for at in look.now.history] for look in looks]
     held_out = [[(at.windows, at.nll) for at in look.now.held_out] for look in looks]
-    top = max([1.0, *(loss for line in (*seen, *held_out) for _, loss in line if loss < math.inf)])
+    top = _top(max((loss for line in (*seen, *held_out) for _, loss in line if loss < math.inf)))
 
     def trail(line: _Line, tone: str, is_dashed: bool = False) -> Trail:
         points = tuple(place(*point) for point in line if math.isfinite(point[1]))
         return Trail(columns, height, points, tone, is_dashed, has_heads=False)
 
     def place(steps: float, loss: float) -> tuple[float, float]:
-        return steps / per_cell + 0.1, (1 - loss / top) * (height - 0.5) + 0.25
+        return steps / per_cell + 0.1, (1 - loss / top) * (height - 1) + 0.5
 
     nodes: list[Node] = [Column((Text(" " * columns), *[Text("")] * (height - 1)))]
     nodes.append(trail([(0, 0), (until, 0)], "masked"))
@@ -124,17 +132,24 @@ def _chart(looks: Sequence[_Look], until: int, per_cell: int) -> list[Node]:
             legend.append(
                 Row((sample, Text(f"{look.mark} {look.name}, {what}".strip(), "muted")), gap=1)
             )
-        mark = Align(Text(look.mark, look.tone), int(x) + 2 + at, "right")
+        mark = Align(Text(look.mark, look.tone), int(x) + 2 + 2 * at, "right")
         nodes.append(Column((*[Text("")] * int(y), mark)))
-    ticks = range(0, int(top) + 1, max(1, int(top) // 4))
-    names = {int(place(0, loss)[1]): str(loss) for loss in ticks}
-    axis = Column(tuple(Text(f"{names.get(y, ''):>3} ", "muted") for y in range(height)))
+    losses = [f"{top * tick / _TICKS:g}" for tick in range(_TICKS, -1, -1)]
+    lines = [f"{loss:>{_AXIS - 1}} " for loss in losses for _ in range(_ROWS_PER_TICK)]
+    lines = [line if at % _ROWS_PER_TICK == 0 else "" for at, line in enumerate(lines)]
+    axis = Column(tuple(Text(line, "muted") for line in lines[:height]))
     ends = f"0{f'{until} windows':>{columns - 1}}"
     return [
         Row((axis, Stack(tuple(nodes)))),
         Row((Text(" " * _AXIS), Text(ends, "muted"))),
         *legend,
     ]
+
+
+def _top(loss: float) -> float:
+    """The highest loss on the axis: a round number that is not below this loss."""
+    unit = 10.0 ** max(0, math.floor(math.log10(max(loss, 1.0))))
+    return next(nice * unit for nice in (*_NICE, 10.0) if nice * unit >= loss)
 
 
 def _gradients(looks: Sequence[_Look], per_cell: int) -> list[Node]:

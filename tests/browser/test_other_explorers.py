@@ -228,12 +228,12 @@ def test_a_training_is_started_stopped_and_gone_on_with(lab, shown):
     place = shown("TrainingPanel", TRAINING)
     picture = place.locator(".sftviz-picture")
     expect(picture).to_contain_text("0 of 400")
-    place.get_by_role("button", name="start", exact=True).press("Enter")
+    place.get_by_role("button", name="train", exact=True).press("Enter")
     stop = place.get_by_role("button", name="stop", exact=True)
     expect(picture).to_contain_text("left")
     expect(picture).to_contain_text(", after 10 windows")  # it moves while nobody touches it
     stop.press("Enter")
-    go_on = place.get_by_role("button", name="go on", exact=True)
+    go_on = place.get_by_role("button", name="train", exact=True)
     expect(go_on).to_be_focused()
     expect(picture).not_to_contain_text("left")
     place.page.wait_for_timeout(200)  # for a window that was being trained
