@@ -395,6 +395,12 @@ def test_without_an_event_loop_the_button_says_what_to_do():
     assert panel.controls["train"].description == "train"
 
 
+def test_a_page_that_asks_whether_the_kernel_is_there_gets_an_answer():
+    panel = panel_of()
+    panel.live.edits = {"id": 0.5, "generation": 0, "values": {}}
+    assert panel.live.acknowledged == 0.5
+
+
 def test_a_wrong_number_of_windows_is_refused():
     message = "until must be an int of at least 1, got 0: it is the number of windows of each"
     for make in (lambda: TrainingPanel({"a": watched()}, 0), lambda: panel_of().run(0)):

@@ -64,7 +64,7 @@ class TrainingPanel(LiveWidget):
         self.controls["train"].on_click(lambda _: self._on_click())
         self.children = (ipywidgets.HBox(tuple(self.controls.values())), self.live)
         self._show()
-        self.live.observe(lambda _: self._show(), "columns")
+        self.live.observe(lambda _: self._show(), ["columns", "edits"])
 
     @property
     def drawing(self) -> Drawing:
@@ -159,7 +159,8 @@ class TrainingPanel(LiveWidget):
     def _show(self) -> None:
         with self._lock:
             drawing = self._draw(self.fit(WIDTH), self._seconds_left())
-            self.live.show(svg.markup(drawing.page), drawing.alt, {}, 0)
+            # Nothing can be changed: edits only ask whether the kernel is there.
+            self.live.show(svg.markup(drawing.page), drawing.alt, {}, self.live.edits["id"])
             missing = self._missing()
             control = self.controls["train"]
             control.description = (
