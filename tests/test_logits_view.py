@@ -6,6 +6,7 @@ import torch
 
 from sftviz.drawing.formatting import number
 from sftviz.drawing.scene import Cell
+from sftviz.drawing.text import draw
 from sftviz.examples import FIVE_WORDS
 from sftviz.logits import LogitsInputs
 from sftviz.views.logits import logits_flow
@@ -24,14 +25,17 @@ def test_every_framed_number_is_the_traces():
 
 
 def test_a_token_keeps_its_column_from_its_logits_to_their_gradient():
-    drawing = logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary)
-    places = {}
-    for x, _, shape in drawing.scene.marks():
-        key = re.fullmatch(r"\w+\[0,(\d)(?:,\d)?\]", shape.key or "")
-        if key and isinstance(shape, Cell):
-            places.setdefault(key[1], set()).add((x, shape.width))
-    assert len(places) == 4
-    assert all(len(where) == 1 for where in places.values())
+    for width in (112, 124):  # in one column, and folded
+        scene = logits_flow(FIVE_WORDS.trace(), FIVE_WORDS.vocabulary, width).scene
+        assert len(scene.columns) == (1 if width == 112 else 2)
+        for column in scene.columns:
+            places = {}
+            for x, _, shape in column.marks():
+                key = re.fullmatch(r"\w+\[0,(\d)(?:,\d)?\]", shape.key or "")
+                if key and isinstance(shape, Cell):
+                    places.setdefault(key[1], set()).add((x, shape.width))
+            assert len(places) == 4
+            assert all(len(where) == 1 for where in places.values())
 
 
 def test_a_masked_tokens_whole_column_is_masked():
@@ -78,7 +82,8 @@ def test_a_picture_fits_its_width_with_straight_edges(S, width):
     logits, labels = torch.randn(1, S, 12), torch.randint(0, 12, (1, S))
     drawing = logits_flow(LogitsInputs(logits, labels, torch.ones(1, S)).trace(), width=width)
     assert drawing.scene.width <= width
-    assert {len(line) for line in drawing.text.splitlines()} == {drawing.scene.width}
+    for column in drawing.scene.columns:
+        assert {len(line) for line in draw(column).splitlines()} == {column.width}
     assert "grad[0,0]" in drawing.keys
     assert f"grad[0,{S - 1}]" in drawing.keys or drawing.page.outline.columns.total == S
 

@@ -178,6 +178,16 @@ def test_the_timeline_follows_its_slider():
     assert (explorer.reached, slider.value, slider.max) == (2, 2, 7)
 
 
+def test_what_is_played_stops_at_the_end():
+    explorer = AccumulationExplorer(B=2, G=4, reached=0)
+    play, slider = (explorer.controls[name] for name in ("play", "reached"))
+    play.playing = True
+    slider.value = 5
+    assert play.playing
+    slider.value = 6
+    assert not play.playing and explorer.reached is None
+
+
 def test_a_window_that_is_over_stays_over_when_it_grows():
     explorer = AccumulationExplorer(B=4, G=2)
     slider = explorer.controls["reached"]

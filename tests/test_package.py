@@ -103,7 +103,7 @@ def test_the_metadata_name_license_version_and_command(installed):
 
 def test_the_readme_of_the_package_needs_no_file_beside_it(installed):
     readme = installed.metadata.json["description"]
-    drawing = step_flow(WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens)
+    drawing = step_flow(WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens, width=100)
     assert f"\n```text\n{drawing}\n```\n" in readme
     assert re.findall(r"<(?:picture|source|img)|\]\((?!https?://)[^)]*\)", readme) == []
     assert "| `notebooks/00_start_here.ipynb` |" in readme and readme.count("```") % 2 == 0

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import width as cells
 
-from sftviz.drawing.scene import Align, Arrow, Card, Cell, Column, Flow, Frame, Row, Text
+from sftviz.drawing.scene import Align, Arrow, Card, Cell, Column, Flow, Frame, Row, Text, Trail
 
 LINE, VALUE = Text("loss ="), Cell("1.4", 7, "loss", "loss")
 
@@ -36,6 +36,18 @@ LINE, VALUE = Text("loss ="), Cell("1.4", 7, "loss", "loss")
                 *((0, 3, Frame(11, 3)), (2, 4, LINE), (3, 2, Arrow(1))),
             ],
         ),
+        (
+            *(Flow((VALUE, LINE, VALUE), is_folded=True), (26, 6)),  # two columns, and 4 cells
+            [
+                *((0, 0, Frame(11, 3)), (2, 1, VALUE)),
+                *((0, 3, Frame(11, 3)), (2, 4, LINE), (3, 2, Arrow(1))),
+                *((15, 0, Frame(11, 3)), (17, 1, VALUE)),
+                # From the middle of the last card on the left, up, and to the first on the right.
+                (11, 0, Trail(4, 6, ((0, 4.5), (2, 4.5), (2, 1.5)), "muted", has_heads=False)),
+                (11, 0, Trail(4, 2, ((2, 1.5), (3.5, 1.5)), "muted")),
+            ],
+        ),
+        (Flow((LINE,), is_folded=True), (10, 3), [(0, 0, Frame(10, 3)), (2, 1, LINE)]),
     ],
     ids=lambda x: type(x).__name__,
 )
@@ -56,7 +68,7 @@ trees = st.recursive(
     lambda nodes: (
         st.builds(Row, st.lists(nodes, **some).map(tuple), st.integers(0, 2))
         | st.lists(nodes, **some).map(tuple).map(Column)
-        | st.lists(nodes, **some).map(tuple).map(Flow)
+        | st.builds(Flow, st.lists(nodes, **some).map(tuple), st.booleans())
         | nodes.map(Card)
         | st.builds(
             lambda node, slack, side: Align(node, node.width + slack, side),

@@ -21,6 +21,7 @@ from sftviz import (
     trace_step,
 )
 from sftviz.drawing.scene import Cell, Frame, Text
+from sftviz.drawing.text import draw
 from sftviz.validate import above_zero
 from sftviz.views.step import TOKEN_FIELDS
 
@@ -68,6 +69,38 @@ WIDE = """
 │ (6) Return                return scaled_loss.detach(), metadata                                │
 │                                  0.7, {"num_tokens": 7, "masked_sum": −2.8}                    │
 ╰────────────────────────────────────────────────────────────────────────────────────────────────╯"""
+
+FOLDED = """
+╭────────────────────────────────────────────────────╮    ╭────────────────────────────────────────────────────╮
+│ (0) Inputs                                         │  ⡤⠤│ (3) Negate, divide by G                            │
+│ policy_log_probs  (B, S) = (2, 4)                  │  ⡇ │ loss = -masked_sum / G                             │
+│        Yes           .        Why?     Because     │  ⡇ │      = −(−2.8) ÷ 2                     [      1.4] │
+│ [     −0.5] [     −0.3] ░     −0.8░ [     −0.2]    │  ⡇ ╰──┬─────────────────────────────────────────────────╯
+│        The         sky          is        blue     │  ⡇ ╭──▼─────────────────────────────────────────────────╮
+│ [     −0.4] [     −0.6] [     −0.3] [     −0.5]    │  ⡇ │ (4) Divide by G again                              │
+│                                                    │  ⡇ │ scaled_loss = loss / G                             │
+│ response_mask  1 = response, 0 = masked            │  ⡇ │             = 1.4 ÷ 2                              │
+│ [        1] [        1] ░        0░ [        1]    │  ⡇ │       in all ÷ G² = ÷ 4                [      0.7] │
+│ [        1] [        1] [        1] [        1]    │  ⡇ ╰──┬─────────────────────────────────────────────────╯
+│                                                    │  ⡇ ╭──▼─────────────────────────────────────────────────╮
+│ gradient_accumulation_steps  = G       [        2] │  ⡇ │ (5) Backward                                       │
+│ normalize_constant  = c                [        1] │  ⡇ │ scaled_loss.backward()                             │
+╰──┬─────────────────────────────────────────────────╯  ⡇ │ [    −0.25] [    −0.25] ░        0░ [    −0.25]    │
+╭──▼─────────────────────────────────────────────────╮  ⡇ │ [    −0.25] [    −0.25] [    −0.25] [    −0.25]    │
+│ (1) Count tokens                                   │  ⡇ │ grad = −1 ÷ (G² · c) = −1 ÷ (2² · 1)               │
+│ num_tokens = response_mask.sum()                   │  ⡇ │       0 at masked tokens               [    −0.25] │
+│            = 3 + 4  of 8               [        7] │  ⡇ ╰──┬─────────────────────────────────────────────────╯
+╰──┬─────────────────────────────────────────────────╯  ⡇ ╭──▼─────────────────────────────────────────────────╮
+╭──▼─────────────────────────────────────────────────╮  ⡇ │ (6) Return                                         │
+│ (2) Masked sum                                     │  ⡇ │ return scaled_loss.detach(), metadata              │
+│ masked_log_probs = torch.where(response_mask,      │  ⡇ │        0.7, {"num_tokens": 7, "masked_sum": −2.8}  │
+│     policy_log_probs, 0)                           │  ⡇ ╰────────────────────────────────────────────────────╯
+│ [     −0.5] [     −0.3] ░        0░ [     −0.2]    │  ⡇
+│ [     −0.4] [     −0.6] [     −0.3] [     −0.5]    │⠉⠉⠁
+│ masked_sum = _sum(masked_log_probs) /              │
+│     normalize_constant                             │
+│            = (−1 − 1.8) ÷ 1            [     −2.8] │
+╰────────────────────────────────────────────────────╯"""  # noqa: E501
 
 AT_80 = """
 ╭──────────────────────────────────────────────────────────────────────╮
@@ -166,8 +199,9 @@ AT_48 = """
 │ scaled_loss.backward()                       │
 │ [−0.25] [−0.25] ░    0░ [−0.25]              │
 │ [−0.25] [−0.25] [−0.25] [−0.25]              │
-│ grad = −1 ÷ (G² · c) = −1 ÷ (                │
-│     2² · 1)  0 at masked tokens  [    −0.25] │
+│ grad = −1 ÷ (G² · c)                         │
+│      = −1 ÷ (2² · 1)                         │
+│       0 at masked tokens         [    −0.25] │
 ╰──┬───────────────────────────────────────────╯
 ╭──▼───────────────────────────────────────────╮
 │ (6) Return                                   │
@@ -299,7 +333,42 @@ def large():
 
 def test_the_worked_example_wide():
     trace = WORKED_EXAMPLE.trace()
-    assert step_flow(trace, WORKED_EXAMPLE.tokens).text == picture(WIDE)
+    assert step_flow(trace, WORKED_EXAMPLE.tokens, 100).text == picture(WIDE)
+
+
+def test_the_worked_example_where_its_tokens_have_room_in_half_of_the_width():
+    trace = WORKED_EXAMPLE.trace()
+    assert step_flow(trace, WORKED_EXAMPLE.tokens).text == picture(FOLDED)
+
+
+@pytest.mark.parametrize("width", [107, 108, 127, 128, 140])
+def test_the_layout_stays_while_G_and_the_mask_change(width):
+    tokens = WORKED_EXAMPLE.tokens
+    for mask in (torch.ones(2, 4), torch.zeros(2, 4), WORKED_EXAMPLE.response_mask):
+        for G in (1, 3, 7, 16):
+            trace = trace_step(WORKED_EXAMPLE.policy_log_probs, mask, G)
+            scene = step_flow(trace, tokens, width).scene
+            assert len(scene.columns) == (1 if width < 108 else 2)
+            assert ("Σ" in draw(scene)) is (width == 107 or width >= 128)
+
+
+def test_folded_or_not_it_has_the_same_values():
+    trace, tokens = WORKED_EXAMPLE.trace(), WORKED_EXAMPLE.tokens
+    wide, folded = (step_flow(trace, tokens, width) for width in (100, 140))
+    assert set(wide.keys) == set(folded.keys) and wide.alt == folded.alt
+    assert len(folded.scene.columns) == 2 and folded.scene.height < 0.75 * wide.scene.height
+
+
+@pytest.mark.parametrize(
+    ("trace", "tokens"),
+    [
+        (trace_step(torch.zeros(9, 2), torch.ones(9, 2), 2), None),  # more rows than are shown
+        (trace_step(torch.zeros(2, 5), torch.ones(2, 5), 2), None),  # too many columns
+        (trace_step(torch.zeros(1, 2), torch.ones(1, 2), 2), [["unabridged!", "."]]),
+    ],
+)
+def test_it_is_not_folded_at_the_cost_of_a_token(trace, tokens):
+    assert len(step_flow(trace, tokens, 112).scene.columns) == 1
 
 
 def test_the_worked_example_in_a_terminal_of_80():
@@ -447,7 +516,7 @@ def test_a_token_keeps_its_column_through_all_four_grids(width, columns, uneven,
 
 
 def test_results_stand_at_the_right_edge(uneven):
-    scene = step_flow(uneven).scene
+    scene = step_flow(uneven, width=100).scene
     marks = scene.marks()
     cards = [(x, shape.width) for x, _, shape in marks if isinstance(shape, Frame)]
     assert cards == [(0, scene.width)] * 7
@@ -475,8 +544,9 @@ def test_any_flow_fits_its_width_with_straight_edges(trace, width, words):
     B, S = trace.policy_log_probs.shape
     tokens = [[words[(row + column) % len(words)] for column in range(S)] for row in range(B)]
     for drawing in (step_flow(trace, tokens, width), step_flow(trace, None, width)):
-        widths = {cells(line) for line in drawing.text.splitlines()}
-        assert widths == {drawing.scene.width} and drawing.scene.width <= width
+        for column in drawing.scene.columns:
+            assert {cells(line) for line in draw(column).splitlines()} == {column.width}
+        assert max(map(cells, drawing.text.splitlines())) == drawing.scene.width <= width
         ElementTree.fromstring(drawing.svg)
         assert_inside(drawing.scene)
 
@@ -545,7 +615,7 @@ def test_log_probs_above_0_are_named_in_the_picture_and_in_its_sentence(width):
     sentence = above_zero(log_probs)
     assert sentence.startswith("2 log-probs are above 0 (the first: row 1, token 2)")
     assert drawing.alt.endswith(f" at every token. {sentence}")
-    shown = re.sub(r"[ │\n]+", " ", drawing.text)
+    shown = re.sub(r"[ │\n]+", " ", draw(drawing.scene.columns[0]))
     assert sentence in shown and drawing.scene.width <= width
     assert "above 0" not in step_flow(trace_step(-log_probs.abs(), torch.ones(2, 3), 5)).text
 

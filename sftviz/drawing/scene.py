@@ -7,6 +7,7 @@ meaning; if it shows a value, it has a key, which is the name of that value: `gr
 no colours and no pixels in a scene.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +52,7 @@ class Cell(NamedTuple):
 
 
 HIGHEST = 8  # the highest bar of a strip
+FOLD = 4  # cells between the two columns of a flow that is folded
 SIGN = 9  # instead of a bar
 
 
@@ -273,31 +275,58 @@ class Card:
 
 @dataclass(frozen=True)
 class Flow:
-    """Cards below each other, all as wide as the widest, with an arrow from each to the next."""
+    """Cards below each other, all as wide as the widest, with an arrow from each to the next.
+
+    Folded, they go on at the top of a second column, so that they take half the height.
+    """
 
     bodies: "tuple[Node, ...]"
+    is_folded: bool = False
 
     @cached_property
     def cards(self) -> tuple[Card, ...]:
         width = max(body.width for body in self.bodies)
         return tuple(Card(Align(body, width)) for body in self.bodies)
 
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        if not self.is_folded or len(self.cards) < 2:
+            return (Column(self.cards),)
+        folds = [
+            (Column(self.cards[:count]), Column(self.cards[count:]))
+            for count in range(len(self.cards) - 1, 0, -1)
+        ]
+        return min(folds, key=lambda fold: max(fold[0].height, fold[1].height))
+
     @property
     def width(self) -> int:
-        return self.cards[0].width
+        return self.cards[0].width * len(self.columns) + FOLD * (len(self.columns) - 1)
 
     @property
     def height(self) -> int:
-        return sum(card.height for card in self.cards)
+        return max(column.height for column in self.columns)
 
     def marks(self, x: int = 0, y: int = 0) -> list[Mark]:
         marks = []
-        for index, card in enumerate(self.cards):
-            marks += card.marks(x, y)
-            if index:  # drawn over the borders of both cards
-                marks.append((x + 3, y - 1, Arrow(1)))
-            y += card.height
+        for number, column in enumerate(self.columns):
+            left, top = x + number * (column.width + FOLD), y
+            for index, card in enumerate(column.children):
+                marks += card.marks(left, top)
+                if index:  # drawn over the borders of both cards
+                    marks.append((left + 3, top - 1, Arrow(1)))
+                top += card.height
+            if number:
+                bottom = self.columns[0].height
+                marks += _turn(bottom - 0.5 * self.columns[0].children[-1].height, left - FOLD, y)
         return marks
+
+
+def _turn(middle: float, x: int, y: int) -> list[Mark]:
+    """An arrow from the middle of a column's last card to the first card of the next column."""
+    up = ((0.0, middle), (FOLD / 2, middle), (FOLD / 2, 1.5))
+    line = Trail(FOLD, math.ceil(middle) + 1, up, "muted", has_heads=False)
+    tip = Trail(FOLD, 2, ((FOLD / 2, 1.5), (FOLD - 0.5, 1.5)), "muted")
+    return [(x, y, line), (x, y, tip)]
 
 
 # Each has a width and a height in cells, and returns its marks at a position.

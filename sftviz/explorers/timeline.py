@@ -32,6 +32,9 @@ class Timeline(Explorer):
             case "play":  # it moves the slider of moments
                 pass
             case "reached":
-                self.reached = None if value == self.state.moments else value
+                if is_end := value == self.state.moments:
+                    # It would stop a beat later, and until then undo what a person does.
+                    self.controls["play"].playing = False
+                self.reached = None if is_end else value
             case _:
                 super().on_control(name, value)

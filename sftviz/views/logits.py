@@ -24,6 +24,7 @@ from sftviz.views.parts import (
     caption,
     check_width,
     describe,
+    half,
     label_text,
     ledger,
     result,
@@ -52,8 +53,8 @@ def logits_flow(
     Args:
         trace: the run to draw; of a batch, the first sequence.
         vocabulary: V strings; without them the entries are numbered.
-        width: in cells, 48 or more. If there is no room for all tokens, the picture begins with an
-            overview of the sequence.
+        width: in cells, 48 or more. If all tokens have room in half of it, the picture goes on in a
+            second column; if they have no room at all, it begins with an overview of the sequence.
         columns: the first token that is shown then, counted from 0, or all of them as a range or a
             slice. None: they begin before the first that looks wrong or counts.
 
@@ -68,13 +69,16 @@ def logits_flow(
     _, S, V = trace.logits.shape
     check_vocabulary(vocabulary, V)
     check_width(width)
-    inner = width - FRAME
     start = next((token for row, token in what_counts(trace.step) if row == 0), 0)
     first, most = asked("columns", columns, S, max(0, start - 1))
     if V <= MAX_ROWS:
         names = max(map(text_width, _names(vocabulary, range(V))))
     else:
         names = max(_NAMES, len(f"{V} more"))
+
+    # Whatever numbers the cells get: so a step of the optimizer does not change the layout.
+    is_folded = most == S and S * (CELL + 1) + names <= half(width)
+    inner = half(width) if is_folded else width - FRAME
     room = inner - names
     fit = partial(fit_columns, S, room, narrowest=_NARROWEST_CELL, first=first, most=most)
     entries = _entries(trace, fit().shown)
@@ -90,7 +94,9 @@ def logits_flow(
         "At the log-probs": page.gradient(),
         "At the logits": page.logits_gradient(),
     }
-    flow = sections(bodies, first=0, beside=TITLES + body <= inner)
+    flow = sections(
+        bodies, first=0, beside=not is_folded and TITLES + body <= inner, is_folded=is_folded
+    )
     alt = (
         f"{describe(trace.step)} At the logits the gradient goes from "
         f"{number(trace.logits_grad.min().item())} to {number(trace.logits_grad.max().item())}."

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from sftviz.drawing.formatting import count_of, number, token_label
-from sftviz.drawing.scene import Align, Cell, Column, Flow, Node, Row, Text
+from sftviz.drawing.scene import FOLD, Align, Cell, Column, Flow, Node, Row, Text
 from sftviz.step import StepTrace
 from sftviz.validate import above_zero, check_count
 from sftviz.views.stages import Term, value
@@ -31,6 +31,7 @@ NOT_SCORED = "not scored"
 # All widths are in cells.
 WIDTH = 112  # of a picture: what a notebook shows on a small laptop
 NARROWEST = 48  # of a picture: what a formula needs
+_SHORT = 20  # cells: parentheses that are not longer stay on one line
 FRAME = 4  # what a card adds to its body
 TITLES = 26  # the column of titles, if there is room for it
 CELL = 11  # at least: a gradient of −0.003906 fits, so columns do not move while G changes
@@ -66,12 +67,30 @@ def formula(terms: tuple[Term, ...], note: str = "") -> Row:
 def wrapped_formula(terms: tuple[Term, ...], width: int, note: str = "") -> tuple[Node, ...]:
     """A formula or a line of code, on as many lines as it needs."""
     groups: list[list[Text]] = []
-    for text in _texts(terms, note):
-        if groups and text.text[0] in ",)²":  # these do not begin a line
-            groups[-1].append(text)
+    texts = _texts(terms, note)
+    while texts:
+        count = _together(texts)
+        if groups and texts[0].text[0] in ",)²":  # these do not begin a line
+            groups[-1] += texts[:count]
         else:
-            groups.append([text])
+            groups.append(texts[:count])
+        texts = texts[count:]
     return _wrap(groups, width, indent=4)
+
+
+def _together(texts: Sequence[Text]) -> int:
+    """How many of the first texts stay on one line: one, a sign with it, short parentheses."""
+    if len(texts) > 1 and texts[0].text.strip() in ("=", "≈"):
+        return 1 + _together(texts[1:])
+    depth = width = 0
+    for count, text in enumerate(texts, start=1):
+        depth += text.text.count("(") - text.text.count(")")
+        width += text.width
+        if depth <= 0:
+            return count
+        if width > _SHORT:
+            break
+    return 1
 
 
 def label_text(label: int, counts: bool, vocabulary: Sequence[str] | None, width: int) -> str:
@@ -117,13 +136,21 @@ def _tone(term: Term) -> str:
     return TONES[term.key.partition("[")[0]] if term.key else "ink"
 
 
-def sections(bodies: Mapping[str, Node], first: int, *, beside: bool) -> Flow:
+def half(width: int) -> int:
+    """The width of a section's body in a flow of this width that is folded; 0: it is too narrow."""
+    column = (width - FOLD) // 2
+    return column - FRAME if column >= NARROWEST else 0
+
+
+def sections(
+    bodies: Mapping[str, Node], first: int, *, beside: bool, is_folded: bool = False
+) -> Flow:
     """A flow of numbered sections, each with its title beside its body or above it."""
     cards: list[Node] = []
     for index, (title, body) in enumerate(bodies.items(), start=first):
         heading = Row((Cell(str(index), 3, "badge"), Text(title, "title")), gap=1)
         cards.append(Row((Align(heading, TITLES), body)) if beside else Column((heading, body)))
-    return Flow(tuple(cards))
+    return Flow(tuple(cards), is_folded)
 
 
 def caption(field: str, note: str) -> Node:

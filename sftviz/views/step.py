@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from sftviz.drawing.drawing import Drawing
-from sftviz.drawing.formatting import count_of, number, token_label
+from sftviz.drawing.formatting import count_of, number, text_width, token_label
 from sftviz.drawing.scene import Align, Card, Cell, Column, Node, Row, Text
 from sftviz.step import StepTrace
 from sftviz.validate import Tokens, above_zero, check_count, check_tokens
@@ -36,6 +36,7 @@ from sftviz.views.parts import (
     describe,
     equals,
     formula,
+    half,
     ledger,
     result,
     same_width,
@@ -62,8 +63,9 @@ def step_flow(
     """The whole step from top to bottom: its inputs and its six stages.
 
     The picture fits itself to its width: titles move above what they name, and code is wrapped. If
-    there is no room for all tokens, it begins with an overview of the batch, and a lens says which
-    rows and columns the grids show. Sums are always over all tokens.
+    all tokens have room in half of it, the picture goes on in a second column, so that inputs and
+    gradient share a screen. If there is no room for all tokens, it begins with an overview of the
+    batch, and a lens says which rows and columns the grids show. Sums are always over all tokens.
 
     Args:
         trace: the run to draw.
@@ -85,18 +87,23 @@ def step_flow(
 −0.25 at response tokens, 0 elsewhere.'
     """
     check_width(width)
-    inner = width - FRAME
-    token_grids = _fit(trace, tokens, inner, columns, rows, signs)
+    check_tokens(tokens, trace.policy_log_probs.shape)
+    B, S = trace.policy_log_probs.shape
+    is_all = asked("rows", rows, B, 0)[1] == B and asked("columns", columns, S, 0)[1] == S
+    is_folded = is_all and _has_room(trace, tokens, half(width))
+    inner = half(width) if is_folded else width - FRAME
+    has_sums = not is_folded or _has_room(trace, tokens, inner - _SUMS)
+    token_grids = _fit(trace, tokens, inner, columns, rows, signs, has_sums)
     stages = explain_step(trace)
     sums = [_sum_terms(stage) for stage in stages]
     natural = max(token_grids.width, *map(_natural_width, stages, sums))
-    beside = TITLES + natural <= inner
+    beside = not is_folded and TITLES + natural <= inner
     body = min(natural, inner)
     bodies = {"Inputs": _inputs(token_grids, body, signs)}
     for stage, terms in zip(stages, sums, strict=True):
         bodies[stage.title] = _stage(token_grids, stage, terms, body)
     alt = f"{describe(trace)} Shown: {token_grids.lens}." if token_grids.lens else describe(trace)
-    return Drawing(sections(bodies, first=0, beside=beside), alt)
+    return Drawing(sections(bodies, first=0, beside=beside, is_folded=is_folded), alt)
 
 
 def inputs(
@@ -107,7 +114,9 @@ def inputs(
 ) -> Node:
     """The arguments of a step, as `step_flow` begins with them."""
     fields = "policy_log_probs", "response_mask"
-    return _inputs(_fit(trace, None, width, columns, rows, (), fields), width, ())
+    return _inputs(
+        _fit(trace, None, width, columns, rows, (), has_sums=False, fields=fields), width, ()
+    )
 
 
 def readings(trace: StepTrace) -> dict[str, Text]:
@@ -266,6 +275,13 @@ def token_table(trace: StepTrace, tokens: Tokens | None = None, max_tokens: int 
     return Drawing(Card(table(rows, gap=1)), describe(trace))
 
 
+def _has_room(trace: StepTrace, tokens: Tokens | None, width: int) -> bool:
+    """Whether all tokens have room, whatever numbers they get: so G does not change the layout."""
+    B, S = trace.policy_log_probs.shape
+    texts = [text_width(text) for row in tokens or () for text in row]
+    return B <= MAX_ROWS and width >= S * (CELL + 1) and max(texts, default=0) < CELL
+
+
 @dataclass(frozen=True)
 class _TokenGrids:
     """What is shown of the token fields of a trace."""
@@ -275,7 +291,7 @@ class _TokenGrids:
     rows: range
     columns: Columns
     texts: dict[str, dict[int, dict[int, str]]]  # of each field, by row, by column
-    sums: dict[int, str]  # of the masked log-probs of each row
+    sums: dict[int, str]  # of the masked log-probs of each row; empty: there is no room for them
     width: int  # of a grid with its row sums
     lens: Lens | None  # None: all tokens have room
 
@@ -306,9 +322,8 @@ class _TokenGrids:
 
     def row_sums(self) -> Iterator[Node]:
         """The sum of each row of the masked log-probs, over all its tokens."""
-        for row in self.rows:
-            key = f"masked_log_probs[{row},:]"
-            yield Text(self.sums[row], "muted", key)
+        for row, text in self.sums.items():
+            yield Text(text, "muted", f"masked_log_probs[{row},:]")
 
 
 def _fit(
@@ -318,18 +333,20 @@ def _fit(
     wanted_columns: int | range | slice | None,
     wanted_rows: int | range | slice | None,
     signs: Sequence[Place],
+    has_sums: bool,
     fields: Sequence[str] = TOKEN_FIELDS,
 ) -> _TokenGrids:
     """Choose the rows and columns of a trace that a width in cells has room for."""
     B, S = trace.policy_log_probs.shape
-    check_tokens(tokens, (B, S))
     is_given = None not in (wanted_rows, wanted_columns)
     row, column = (0, 0) if is_given else lens_start(trace, signs)
     first_row, most_rows = asked("rows", wanted_rows, B, row)
     first_column, most_columns = asked("columns", wanted_columns, S, column)
     rows = fit_range(B, min(most_rows, MAX_ROWS), first_row)
-    totals = trace.masked_log_probs[rows.start : rows.stop].cpu().double().sum(1).tolist()
-    sums = {row: f"Σ {number(total)}" for row, total in zip(rows, totals, strict=True)}
+    sums = {}
+    if has_sums:
+        totals = trace.masked_log_probs[rows.start : rows.stop].cpu().double().sum(1).tolist()
+        sums = {row: f"Σ {number(total)}" for row, total in zip(rows, totals, strict=True)}
     texts: dict[str, dict[int, dict[int, str]]] = {}
 
     def write(columns: range) -> Iterator[int]:
@@ -341,8 +358,7 @@ def _fit(
             }
             yield max([len(text) for line in texts[field].values() for text in line.values()])
 
-    has_sums = "masked_log_probs" in fields
-    sums_width = max(_SUMS, *map(len, sums.values())) if has_sums else 0
+    sums_width = max(_SUMS, *map(len, sums.values())) if sums else 0
     room = width - sums_width
     columns = fit_columns(S, room, write, _NARROWEST_CELL, first_column, most_columns)
     lens = Lens(rows.start, len(rows), columns.shown.start, len(columns.shown))
@@ -394,8 +410,8 @@ def _stage(token_grids: _TokenGrids, stage: Stage, terms: tuple[Term, ...], body
     first, *rest = [Column(wrapped_formula(line, body)) for line in stage.code]
     tokens = token_grids.grid(_GRIDS[stage.quantity]) if stage.quantity in _GRIDS else []
     if stage.quantity == "masked_sum":
-        pairs = zip(tokens, token_grids.row_sums(), strict=True)
-        tokens = [Row(pair, gap=1) for pair in pairs]
+        pairs = zip(tokens, token_grids.row_sums(), strict=False)
+        tokens = [Row(pair, gap=1) for pair in pairs] or tokens
     if any(term.key == stage.quantity for term in stage.substitution):
         outcome = wrapped_formula(terms, body, stage.note)  # the result is one of its terms
     else:
