@@ -78,6 +78,8 @@ class Explorer(LiveWidget):
 
     selected = _Selected()  # the index of the entry that was selected last
 
+    widest = WIDTH  # cells, of the picture on a page
+
     _lens = (0, 0)  # the row and the column that the grids begin with, if not all have room
     _outline: Outline | None = None  # what is shown on the page; None: all
     _draft: dict[str, object] | None = None  # fields set inside hold_trait_notifications
@@ -348,7 +350,7 @@ class Explorer(LiveWidget):
     ) -> tuple:
         """The part of a state that is shown (None: all of it), and all that the page shows of it,
         complete: its markup, description and values."""
-        width = self.fit(WIDTH)
+        width = self.fit(self.widest)
         drawing = self.draw(state, trace, width, lens)
         line = Row((Text("  "), readout(self.read(state, trace, selected), width - FRAME)))
         page = lower(Column((line, drawing.scene)))

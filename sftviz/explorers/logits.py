@@ -65,6 +65,8 @@ class LogitsExplorer(Explorer):
     vocabulary = Field()
     columns = Shown()
 
+    widest = 124  # so that on a page with room the logits and their gradients share a screen
+
     def __init__(
         self,
         logits: Tensor | None = None,

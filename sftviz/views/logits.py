@@ -37,6 +37,7 @@ _NAMES = 9  # cells, at most, for the name of an entry beside a grid
 _TOP = 3  # entries that are shown besides the labels, if the vocabulary is large
 _BODY = 70  # cells, for the longest formula and its result
 _NARROWEST_CELL = 9  # for −0.1234
+_WIDEST_CELL = 12  # for −1.234e−05
 
 
 def logits_flow(
@@ -77,7 +78,7 @@ def logits_flow(
         names = max(_NAMES, len(f"{V} more"))
 
     # Whatever numbers the cells get: so a step of the optimizer does not change the layout.
-    is_folded = most == S and S * (CELL + 1) + names <= half(width)
+    is_folded = most == S and S * (_WIDEST_CELL + 1) + names <= half(width)
     inner = half(width) if is_folded else width - FRAME
     room = inner - names
     fit = partial(fit_columns, S, room, narrowest=_NARROWEST_CELL, first=first, most=most)
