@@ -15,9 +15,8 @@ from sftviz.drawing.formatting import number
 from sftviz.examples import WORKED_EXAMPLE
 from sftviz.experiments.bigram import BigramModel, make_window
 from sftviz.predictions.course import masks, scaling, step
-from sftviz.predictions.picture import WIDTH
 from sftviz.predictions.question import Bits, Choice, Number
-from sftviz.views.parts import NARROWEST
+from sftviz.views.parts import NARROWEST, WIDTH
 
 QUESTIONS = [*step.STEP_QUESTIONS, *masks.MASK_QUESTIONS, *scaling.SCALING_QUESTIONS]
 ASKS = [(question, ask) for question in QUESTIONS for ask in question.asks]

@@ -4,8 +4,9 @@ from sftviz.drawing import svg
 from sftviz.drawing.drawing import Drawing
 from sftviz.explorers.widget import LiveWidget
 from sftviz.live.widget import LiveDrawing
-from sftviz.predictions.picture import WIDTH, draw_beliefs
+from sftviz.predictions.picture import draw_beliefs
 from sftviz.predictions.record import RECORD
+from sftviz.views.parts import WIDTH
 
 
 class Beliefs(LiveWidget):

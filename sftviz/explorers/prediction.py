@@ -14,11 +14,12 @@ from sftviz.explorers.controls import button
 from sftviz.explorers.widget import LiveWidget, close_all
 from sftviz.live.widget import LiveDrawing
 from sftviz.predictions.course import QUESTIONS
-from sftviz.predictions.picture import WIDTH, Draft, draw_answer, draw_question, draw_reveal
+from sftviz.predictions.picture import Draft, draw_answer, draw_question, draw_reveal
 from sftviz.predictions.question import Ask, Question
 from sftviz.predictions.record import RECORD, Commitment, Record
 from sftviz.predictions.reply import check_answer, reply
 from sftviz.validate import brief, listed
+from sftviz.views.parts import WIDTH
 
 _ACTIONS = {"answer": "type", "option": "choose", "bit": "toggle"}
 

@@ -9,9 +9,9 @@ from sftviz.predictions.lines import MARK, Lines, fill
 from sftviz.predictions.question import Ask, Bits, Choice, Number, Question
 from sftviz.predictions.record import Commitment
 from sftviz.predictions.reply import CANT_SAY, Reply
-from sftviz.views.parts import FRAME, check_width
+from sftviz.views.parts import FRAME, WIDTH, check_width
 
-WIDTH = 96  # cells
+_CARD = 96  # cells, at most, for sentences; the pictures before and after them may be wider
 _NOTHING_YET = (
     "When you have answered questions of this notebook, here is what you believed and what is so."
 )
@@ -43,7 +43,7 @@ def draw_question(question: Question, draft: Draft | None = None, width: int = W
     check_width(width)
     asks = question.asks
     draft = draft or Draft((None,) * len(asks))
-    draw = Lines(asks, width - FRAME, draft.hints)
+    draw = Lines(asks, min(width, _CARD) - FRAME, draft.hints)
     lines = _spaced(
         draw.ask(at, ask, answer)
         for at, (ask, answer) in enumerate(zip(asks, draft.answers, strict=True))
@@ -130,7 +130,7 @@ def _ended(sentence: str) -> str:
 
 def _answered(commitment: Commitment, width: int) -> list[Node]:
     asks = commitment.question.asks
-    draw = Lines(asks, width - FRAME)
+    draw = Lines(asks, min(width, _CARD) - FRAME)
     head = draw.head() if isinstance(asks[0], Number) else []
     return head + _spaced(map(draw.answered, asks, commitment.replies))
 
@@ -185,7 +185,7 @@ def _below(parts: Sequence[Drawing]) -> Drawing:
 
 
 def _card(lines: Sequence[Node], width: int) -> Card:
-    return Card(Align(Column(tuple(lines)), width - FRAME))
+    return Card(Align(Column(tuple(lines)), min(width, _CARD) - FRAME))
 
 
 def _prose(text: str, width: int, tone: str = "prose") -> list[Node]:
