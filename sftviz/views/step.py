@@ -1,8 +1,8 @@
 """Pictures of one run of the step.
 
-A token has the same column from the inputs to its gradient, so the eye goes straight down; or, where
-the picture goes on in a second column, straight across. Every result is at the right edge, so the
-sum can be followed like a ledger.
+A token has the same column from the inputs to its gradient, so the eye goes straight down; or
+straight across, where the picture goes on in a second column. Every result is at the right edge, so
+the sum can be followed like a ledger.
 """
 
 from collections.abc import Iterator, Sequence
