@@ -80,23 +80,23 @@ FOLDED = """
 │ [     −0.4] [     −0.6] [     −0.3] [     −0.5]    │  ⡇ │ (4) Divide by G again                              │
 │                                                    │  ⡇ │ scaled_loss = loss / G                             │
 │ response_mask  1 = response, 0 = masked            │  ⡇ │             = 1.4 ÷ 2                              │
-│ [        1] [        1] ░        0░ [        1]    │  ⡇ │       in all ÷ G² = ÷ 4                [      0.7] │
+│ [        1] [        1] ░        0░ [        1]    │  ⡇ │               in all ÷ G² = ÷ 4        [      0.7] │
 │ [        1] [        1] [        1] [        1]    │  ⡇ ╰──┬─────────────────────────────────────────────────╯
 │                                                    │  ⡇ ╭──▼─────────────────────────────────────────────────╮
 │ gradient_accumulation_steps  = G       [        2] │  ⡇ │ (5) Backward                                       │
 │ normalize_constant  = c                [        1] │  ⡇ │ scaled_loss.backward()                             │
 ╰──┬─────────────────────────────────────────────────╯  ⡇ │ [    −0.25] [    −0.25] ░        0░ [    −0.25]    │
 ╭──▼─────────────────────────────────────────────────╮  ⡇ │ [    −0.25] [    −0.25] [    −0.25] [    −0.25]    │
-│ (1) Count tokens                                   │  ⡇ │ grad = −1 ÷ (G² · c) = −1 ÷ (2² · 1)               │
-│ num_tokens = response_mask.sum()                   │  ⡇ │       0 at masked tokens               [    −0.25] │
-│            = 3 + 4  of 8               [        7] │  ⡇ ╰──┬─────────────────────────────────────────────────╯
-╰──┬─────────────────────────────────────────────────╯  ⡇ ╭──▼─────────────────────────────────────────────────╮
-╭──▼─────────────────────────────────────────────────╮  ⡇ │ (6) Return                                         │
-│ (2) Masked sum                                     │  ⡇ │ return scaled_loss.detach(), metadata              │
-│ masked_log_probs = torch.where(response_mask,      │  ⡇ │        0.7, {"num_tokens": 7, "masked_sum": −2.8}  │
-│     policy_log_probs, 0)                           │  ⡇ ╰────────────────────────────────────────────────────╯
-│ [     −0.5] [     −0.3] ░        0░ [     −0.2]    │  ⡇
-│ [     −0.4] [     −0.6] [     −0.3] [     −0.5]    │⠉⠉⠁
+│ (1) Count tokens                                   │  ⡇ │ grad = −1 ÷ (G² · c)                               │
+│ num_tokens = response_mask.sum()                   │  ⡇ │      = −1 ÷ (2² · 1)                               │
+│            = 3 + 4  of 8               [        7] │  ⡇ │        0 at masked tokens              [    −0.25] │
+╰──┬─────────────────────────────────────────────────╯  ⡇ ╰──┬─────────────────────────────────────────────────╯
+╭──▼─────────────────────────────────────────────────╮  ⡇ ╭──▼─────────────────────────────────────────────────╮
+│ (2) Masked sum                                     │  ⡇ │ (6) Return                                         │
+│ masked_log_probs = torch.where(response_mask,      │  ⡇ │ return scaled_loss.detach(), metadata              │
+│     policy_log_probs, 0)                           │  ⡇ │        0.7,                                        │
+│ [     −0.5] [     −0.3] ░        0░ [     −0.2]    │  ⡇ │        {"num_tokens": 7, "masked_sum": −2.8}       │
+│ [     −0.4] [     −0.6] [     −0.3] [     −0.5]    │⠉⠉⠁ ╰────────────────────────────────────────────────────╯
 │ masked_sum = _sum(masked_log_probs) /              │
 │     normalize_constant                             │
 │            = (−1 − 1.8) ÷ 1            [     −2.8] │
@@ -341,15 +341,28 @@ def test_the_worked_example_where_its_tokens_have_room_in_half_of_the_width():
     assert step_flow(trace, WORKED_EXAMPLE.tokens).text == picture(FOLDED)
 
 
-@pytest.mark.parametrize("width", [107, 108, 127, 128, 140])
-def test_the_layout_stays_while_G_and_the_mask_change(width):
-    tokens = WORKED_EXAMPLE.tokens
-    for mask in (torch.ones(2, 4), torch.zeros(2, 4), WORKED_EXAMPLE.response_mask):
+@pytest.mark.parametrize("width", [108, 112, 127, 128, 140])
+def test_the_layout_stays_while_numbers_change(width):
+    layouts = set()
+    for mask in (torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]]), WORKED_EXAMPLE.response_mask):
         for G in (1, 3, 7, 16):
-            trace = trace_step(WORKED_EXAMPLE.policy_log_probs, mask, G)
-            scene = step_flow(trace, tokens, width).scene
-            assert len(scene.columns) == (1 if width < 108 else 2)
-            assert ("Σ" in draw(scene)) is (width == 107 or width >= 128)
+            for shift in (0.0, -0.01, -0.123, -1.5, -9.25):
+                trace = trace_step(WORKED_EXAMPLE.policy_log_probs + shift, mask, G)
+                page = step_flow(trace, WORKED_EXAMPLE.tokens, width).page
+                places = [(x, y) for x, y, shape in page.marks if not isinstance(shape, Text)]
+                layouts.add((page.width, page.height, tuple(places)))
+    assert len(layouts) == 1
+    scene = step_flow(trace, WORKED_EXAMPLE.tokens, width).scene
+    assert len(scene.columns) == 2 and ("Σ" in draw(scene)) is (width >= 128)
+    assert len(step_flow(trace, WORKED_EXAMPLE.tokens, 107).scene.columns) == 1
+
+
+def test_a_long_sum_has_its_lines_from_the_start():
+    short, long = (
+        trace_step(torch.full((3, 4), at), torch.ones(3, 4), 2) for at in (-1.0, -1.2345)
+    )
+    heights = [step_flow(trace, width=112).scene.columns[0].height for trace in (short, long)]
+    assert heights[0] == heights[1]
 
 
 def test_folded_or_not_it_has_the_same_values():

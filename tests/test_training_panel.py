@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -291,6 +292,12 @@ def test_in_the_calling_cell_it_ends_as_a_training_without_a_panel():
     assert panel.controls["train"].description == "trained" and panel.controls["train"].disabled
 
 
+def in_a_thread(function, *arguments):
+    """Call it where no event loop runs: the tests of a browser leave one in their thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 async def until_windows(panel, count):
     while sum(len(training.trainer.history) for training in panel.trainings.values()) < count:
         await asyncio.sleep(0)
@@ -315,7 +322,7 @@ def test_in_the_background_stopped_and_gone_on_it_ends_with_the_same_weights(sho
         assert start.description == "trained"
         return panel
 
-    panel = asyncio.run(train())
+    panel = in_a_thread(asyncio.run, train())
     assert torch.equal(weights(panel.trainings["a"]), alone(12))
     assert torch.equal(weights(panel.trainings["b"]), alone(12, mask_prompt=False))
     assert panel.live.svg == panel_after_run().live.svg
@@ -336,7 +343,7 @@ def test_run_takes_over_from_the_background():
         await asyncio.sleep(0.05)
         return panel
 
-    panel = asyncio.run(train())
+    panel = in_a_thread(asyncio.run, train())
     assert [len(training.trainer.history) for training in panel.trainings.values()] == [12, 12]
     assert torch.equal(weights(panel.trainings["a"]), alone(12))
 
@@ -351,7 +358,7 @@ def test_an_error_in_the_background_is_shown_and_it_stops():
         await asyncio.sleep(0.1)
         return panel
 
-    panel = asyncio.run(train())
+    panel = in_a_thread(asyncio.run, train())
     assert "is nan, so the optimizer was not stepped" in panel.live.error["message"]
     assert panel.controls["train"].description == "train"
 
@@ -366,7 +373,7 @@ def test_a_closed_panel_trains_no_more():
         await asyncio.sleep(0.05)
         assert [len(each.trainer.history) for each in panel.trainings.values()] == before
 
-    asyncio.run(train())
+    in_a_thread(asyncio.run, train())
 
 
 def test_an_interrupted_cell_can_be_run_again():
@@ -386,7 +393,7 @@ def test_an_interrupted_cell_can_be_run_again():
 
 
 def test_without_an_event_loop_the_button_says_what_to_do():
-    panel = panel_of()
+    panel = in_a_thread(panel_of)
     panel.controls["train"].click()
     assert panel.live.error["message"] == (
         "this panel was made where no event loop runs, so it can't train in the background: "

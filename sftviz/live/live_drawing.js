@@ -451,7 +451,7 @@ function createBoxes(model, { element, all }, edits, signal) {
 /** Pointer and keys: click, paint, drag, move from cell to cell, and move the lens.
  * Listens on the picture. Changes nothing itself: it calls `edits`, `lens` and `picture.select`.
  * @param {Model} model @param {Picture} picture @param {Edits} edits @param {Lens} lens */
-function listenToInput(model, { element, cells, cellOf, select, current }, edits, lens) {
+function listenToInput(model, { element, all, cells, cellOf, select, current }, edits, lens) {
   // The pressed pointer (NaN: none), its last place, and the value to paint or to add a drag to.
   // Of a drag of the lens, the place is that of the press, relative to the middle of the frame.
   let gesture = { id: NaN, x: 0, y: 0, key: "", value: 0, isDrag: false };
@@ -465,20 +465,34 @@ function listenToInput(model, { element, cells, cellOf, select, current }, edits
       else lens.put("column", x * Infinity);
       return;
     }
+    const boxOf = (/** @type {Element} */ group) => { // without the stroke, wider with focus
+      const rect = /** @type {SVGRectElement} */ (group.querySelector("rect"));
+      return rect.getBBox();
+    };
     const places = cells().map((cell) => {
-      const rect = /** @type {SVGRectElement} */ (cell.querySelector("rect"));
-      const box = rect.getBBox(); // without the stroke, which is wider with focus
+      const box = boxOf(cell);
       return { cell, right: box.x + box.width, top: box.y };
     });
-    const from = places.find(({ cell }) => cell.matches("[tabindex='0']"));
+    const at = places.findIndex(({ cell }) => cell.matches("[tabindex='0']"));
+    const from = places[at];
     if (!from) return;
+    const card = all(".card").map(boxOf).find((box) =>
+      from.right > box.x && from.right <= box.x + box.width &&
+      from.top >= box.y && from.top < box.y + box.height);
+    const isBeside = (/** @type {{right: number}} */ { right }) => // in another column of cards
+      card !== undefined && (right <= card.x || right > card.x + card.width);
+    const isArrow = key.startsWith("Arrow");
     const ahead = places
+      .filter((place) => (x && isArrow) || !isBeside(place))
       .map(({ cell, right, top }) => ({ cell, across: right - from.right, down: top - from.top }))
       .filter(({ across, down }) => (y ? down * y > 0 : down === 0 && across * x > 0))
       .sort((a, b) => (a.down - b.down) * y || Math.abs(a.across) - Math.abs(b.across));
-    const next = ahead.at(key.startsWith("Arrow") ? 0 : -1)?.cell;
+    // Above and below a column of cards, the one before it and after it go on.
+    const beyond = y > 0 ? places.slice(at + 1).find(isBeside)
+      : y < 0 ? places.slice(0, at).findLast(isBeside) : undefined;
+    const next = (ahead.at(isArrow ? 0 : -1) ?? beyond)?.cell;
     const isToken = parse(current()).index.length > 0;
-    if (!next && x && isToken && key.startsWith("Arrow") && lens.isThere()) lens.move("column", x);
+    if (!next && x && isToken && isArrow && lens.isThere()) lens.move("column", x);
     if (!next) return;
     select(next);
     next.scrollIntoView({ block: "nearest", inline: "nearest" });

@@ -50,6 +50,7 @@ from sftviz.views.stages import SYMBOLS, Stage, Term, explain_step, largest, val
 TOKEN_FIELDS = ("policy_log_probs", "response_mask", "masked_log_probs", "grad")  # each (B, S)
 _GRIDS = {"masked_sum": "masked_log_probs", "grad": "grad"}  # of a stage, above its result
 _NARROWEST_CELL = 3  # a digit and its flanks
+_RESERVED = 7  # cells, for −0.1234
 _SUMS = 10  # cells, at least, for the row sums beside a grid
 
 
@@ -102,7 +103,7 @@ def step_flow(
     body = min(natural, inner)
     bodies = {"Inputs": _inputs(token_grids, body, signs)}
     for stage, terms in zip(stages, sums, strict=True):
-        bodies[stage.title] = _stage(token_grids, stage, terms, body)
+        bodies[stage.title] = _stage(token_grids, stage, terms, body, is_folded)
     alt = f"{describe(trace)} Shown: {token_grids.lens}." if token_grids.lens else describe(trace)
     return Drawing(sections(bodies, first=0, beside=beside, is_folded=is_folded), alt)
 
@@ -406,19 +407,57 @@ def _wrapped(text: str, width: int) -> list[str]:
     return wrap(text, width) if text else []
 
 
-def _stage(token_grids: _TokenGrids, stage: Stage, terms: tuple[Term, ...], body: int) -> Node:
+def _stage(
+    token_grids: _TokenGrids, stage: Stage, terms: tuple[Term, ...], body: int, is_folded: bool
+) -> Node:
     """The code that ran, its effect on each token, and the numbers of its formula."""
     first, *rest = [Column(wrapped_formula(line, body)) for line in stage.code]
     tokens = token_grids.grid(_GRIDS[stage.quantity]) if stage.quantity in _GRIDS else []
     if stage.quantity == "masked_sum":
         pairs = zip(tokens, token_grids.row_sums(), strict=False)
         tokens = [Row(pair, gap=1) for pair in pairs] or tokens
+    is_cut = is_folded and stage.quantity != "num_tokens"  # whose numbers have one digit
+    write = _cut_formula if is_cut else wrapped_formula
     if any(term.key == stage.quantity for term in stage.substitution):
-        outcome = wrapped_formula(terms, body, stage.note)  # the result is one of its terms
+        outcome = write(terms, body, stage.note)  # the result is one of its terms
     else:
-        left = wrapped_formula(terms, body - CELL - 1, stage.note)
+        left = write(terms, body - CELL - 1, stage.note)
         outcome = ledger(left, result(token_grids.trace, stage.quantity), body)
     return Column((first, *tokens, *rest, *outcome))
+
+
+def _cut_formula(terms: tuple[Term, ...], width: int, note: str) -> list[Node]:
+    """A formula on lines that stay as they are while its numbers change.
+
+    They are cut before a second equals sign, a dictionary and the note; and there are as many as a
+    sum of long numbers needs.
+    """
+    pieces: list[list[Term]] = [[]]
+    column = 0  # of the first equals sign
+    for term in terms:
+        if term.text.strip() in ("=", "≈"):
+            sign = term.text.lstrip()
+            if column:
+                pieces.append([Term(" " * column + sign)])
+                continue
+            column = sum(text_width(before.text) for before in pieces[0])
+            column += len(term.text) - len(sign)
+        elif term.text.startswith(", {"):
+            pieces[-1].append(Term(","))
+            pieces.append([terms[0]])
+            term = Term(term.text.removeprefix(", "))
+        pieces[-1].append(term)
+    lines = [line for piece in pieces for line in wrapped_formula(tuple(piece), width)]
+    widened = [tuple(map(_widened, piece)) for piece in pieces]
+    needed = sum(len(wrapped_formula(piece, width)) for piece in widened)
+    lines += [Text("")] * (needed - len(lines))
+    return [*lines, Text(f"{' ' * (column + 2)}{note}", "muted")] if note else lines
+
+
+def _widened(term: Term) -> Term:
+    """A row's sum with as many digits as it may get."""
+    is_sum = (term.key or "").startswith("masked_log_probs[")
+    return term._replace(text=f"{term.text:>{_RESERVED}}") if is_sum else term
 
 
 def _sum_terms(stage: Stage) -> tuple[Term, ...]:

@@ -217,7 +217,21 @@ def test_arrows_home_and_end_go_from_cell_to_cell_by_position(live):
         ("ArrowDown", "masked_log_probs[0,3]"),
         ("Home", "masked_log_probs[0,0]"),
         ("ArrowUp", "num_tokens"),
-        ("ArrowRight", "num_tokens"),
+        ("ArrowRight", "grad"),  # in the second column, on the same line
+        ("ArrowLeft", "num_tokens"),
+        ("ArrowDown", "masked_log_probs[0,3]"),
+        ("ArrowDown", "masked_log_probs[1,3]"),
+        ("ArrowDown", "masked_sum"),
+        ("ArrowDown", "loss"),  # at the top of the second column
+        ("ArrowUp", "masked_sum"),
+        ("ArrowDown", "loss"),
+        ("ArrowDown", "scaled_loss"),
+        ("ArrowDown", "grad[0,3]"),
+        ("Home", "grad[0,0]"),
+        ("End", "grad[0,3]"),
+        ("ArrowDown", "grad[1,3]"),
+        ("ArrowDown", "grad"),
+        ("ArrowDown", "grad"),
     ]:
         live.page.keyboard.press(keys)
         expect(live.cell(key)).to_be_focused()
