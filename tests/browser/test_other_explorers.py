@@ -1,5 +1,7 @@
 """The explorers of logits and of accumulation where they are read, with kernels of their own."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -216,9 +218,10 @@ def test_ranks_are_played_changed_and_started(lab, shown):
     moment.press("ArrowLeft")
     expect(picture).to_contain_text("Outside no_sync()")
     expect(cell(place, "ratio")).to_have_text("")
+    ranks.press("ArrowLeft")
     place.get_by_role("button", name="real processes").press("Enter")
-    expect(picture).to_contain_text("3 processes are starting")
-    expect(picture).to_contain_text("Run on 3 real processes too", timeout=90_000)
+    expect(picture).to_contain_text("2 processes are starting")
+    expect(picture).to_contain_text("Run on 2 real processes too", timeout=PATIENCE * 1000)
 
     leaves_the_notebook_alone(place, moment, rule)
     keeps_nobody_out(lab, place, "ranks")
@@ -231,7 +234,7 @@ def test_a_training_is_started_stopped_and_gone_on_with(lab, shown):
     place.get_by_role("button", name="train", exact=True).press("Enter")
     stop = place.get_by_role("button", name="stop", exact=True)
     expect(picture).to_contain_text("left")
-    expect(picture).to_contain_text(", after 10 windows")  # it moves while nobody touches it
+    expect(picture).to_contain_text(re.compile(r", after \d\d+ windows"))  # untouched
     stop.press("Enter")
     go_on = place.get_by_role("button", name="train", exact=True)
     expect(go_on).to_be_focused()
