@@ -17,8 +17,10 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # a busy one no picture waits until a second core is free.
 lab test notebooks exercises bench film: export OMP_NUM_THREADS ?= 1
 
-# Over up to four cores. The cells of a notebook need one kernel, so a file is never divided.
-SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Over up to four cores. The cells of a notebook need one kernel, so a file is never divided. In the
+# order in which they are found, notebooks and browser first: otherwise these, of few tests and
+# minutes each, would come last, and one core would wait for the other.
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Where the server's settings are: tools/jupyter_server_config.py says what they are for.
 lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/tools$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
