@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from nbformat import write
+from playwright.sync_api import expect
 
-from .jupyter import Lab, Server, book, serve
+from .jupyter import PATIENCE, Lab, Server, book, serve
+
+expect.set_options(timeout=PATIENCE * 1000)  # on a busy machine a kernel takes its time
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")

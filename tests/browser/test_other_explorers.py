@@ -5,7 +5,6 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from .jupyter import PATIENCE
 from .touch import NOTEBOOK, barriers, cell, darken, drag, press_shortcuts
 
 # What a picture is called, from now on.
@@ -122,7 +121,7 @@ def test_a_window_is_scrubbed_played_and_changed(lab, shown):
     expect(picture).not_to_have_attribute("aria-label", end)
     play.click()
     expect(place.get_by_role("button", name="pause", exact=True)).to_be_visible()
-    expect(picture).to_have_attribute("aria-label", end, timeout=PATIENCE * 1000)  # 0.9 s each
+    expect(picture).to_have_attribute("aria-label", end)  # 0.9 s each
     expect(play).to_be_visible()
     said = place.page.evaluate("said")
     assert said[-1] == end and len(set(said)) > 2  # moment after moment, not straight to the end
@@ -170,7 +169,7 @@ def test_a_conversation_of_ones_own_loses_its_first_word(lab, shown):
     place.get_by_role("textbox", name="response").fill("Paris")
     expect(place.get_by_role("alert")).to_be_hidden()
     place.get_by_role("button", name="train a model so").press("Enter")
-    expect(picture).to_contain_text("Trained so, a small model answers", timeout=PATIENCE * 1000)
+    expect(picture).to_contain_text("Trained so, a small model answers")
     keeps_nobody_out(lab, place, "masks")
 
 
@@ -204,7 +203,7 @@ def test_ranks_are_played_changed_and_started(lab, shown):
     moment.press("Home")
     expect(picture).to_contain_text(".grad is None on every rank")
     place.get_by_role("button", name="play", exact=True).click()
-    expect(picture).to_have_attribute("aria-label", end, timeout=15_000)
+    expect(picture).to_have_attribute("aria-label", end)
     assert len(set(place.page.evaluate("said"))) > 2  # moment after moment
 
     rule.select_option("tokens")
@@ -221,7 +220,7 @@ def test_ranks_are_played_changed_and_started(lab, shown):
     ranks.press("ArrowLeft")
     place.get_by_role("button", name="real processes").press("Enter")
     expect(picture).to_contain_text("2 processes are starting")
-    expect(picture).to_contain_text("Run on 2 real processes too", timeout=PATIENCE * 1000)
+    expect(picture).to_contain_text("Run on 2 real processes too")
 
     leaves_the_notebook_alone(place, moment, rule)
     keeps_nobody_out(lab, place, "ranks")
@@ -245,5 +244,5 @@ def test_a_training_is_started_stopped_and_gone_on_with(lab, shown):
     assert picture.text_content() == before
     keeps_nobody_out(lab, place, "training")
     go_on.click()
-    expect(picture).to_contain_text("400 of 400", timeout=60_000)
+    expect(picture).to_contain_text("400 of 400")
     expect(place.get_by_role("button", name="trained", exact=True)).to_be_disabled()
