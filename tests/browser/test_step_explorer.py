@@ -73,8 +73,12 @@ def test_keys_pressed_inside_move_the_explorer_and_never_the_notebook(
         assert page.evaluate(NOTEBOOK) == before, place
         expect(page.locator(".jp-Dialog")).to_have_count(0)
 
-    places["a list"].select_option("as given")
+    for preset, count in ("all masked", "0"), ("as given", "7"):  # edits before these are void
+        places["a list"].select_option(preset)
+        expect(cell(page, "num_tokens")).to_have_text(count)
     explorer.get_by_role("button", name="reset").press("Enter")
+    places["a slider"].press("End")
+    expect(cell(page, "gradient_accumulation_steps")).to_have_text("16")  # after the reset
     expect(cell(page, "policy_log_probs[0,2]")).to_have_text("−0.8")
     places["a slider"].press("Home")
     expect(cell(page, "gradient_accumulation_steps")).to_have_text("1")
