@@ -1,6 +1,7 @@
 """A window on several ranks: its numbers against torch, by hand, and against real processes."""
 
 import re
+import threading
 
 import pytest
 import torch
@@ -338,6 +339,38 @@ def test_what_cannot_be_run_changes_nothing(field, value, message):
     assert explorer.live.svg == before
 
 
+def left_by_processes(trace):
+    """What real ones would leave."""
+    own = [
+        [at.grad["table"].flatten().tolist() for at in rank.microbatches] for rank in trace.ranks
+    ]
+    return RankedWindow(own, [trace.grad["table"].flatten().tolist()] * len(own))
+
+
+def test_a_change_from_another_thread_waits_for_the_one_before(monkeypatch):
+    """JupyterLab hands the messages of a page to more than one thread of a kernel."""
+    explorer = RanksExplorer(ranks=3, B=2, G=2)
+    moved = threading.Event()
+
+    def move():
+        explorer.controls["ranks"].value = 2
+        moved.set()
+
+    def run(*window):
+        found = left_by_processes(explorer.trace)
+        threading.Thread(target=move).start()
+        moved.wait(0.3)  # in vain, because this press comes first
+        return found
+
+    monkeypatch.setattr(ranks_explorer, "run_window", run)
+    explorer.controls["processes"].click()
+    assert moved.wait(10)
+    assert explorer.live.error["message"] == ""
+    assert (explorer.ranks, explorer.controls["ranks"].value) == (2, 2)
+    explorer.ranks = 3
+    assert "Run on 3 real processes too" in explorer.drawing.text
+
+
 def test_processes_are_started_once_for_a_window_and_the_picture_says_so(monkeypatch):
     explorer = RanksExplorer(ranks=2, B=3, G=2, scaling="tokens")
     calls, while_running = [], []
@@ -345,12 +378,7 @@ def test_processes_are_started_once_for_a_window_and_the_picture_says_so(monkeyp
     def stand_in(*window):
         calls.append(window)
         while_running.append(explorer.live.svg)
-        trace = explorer.trace
-        own = [
-            [at.grad["table"].flatten().tolist() for at in rank.microbatches]
-            for rank in trace.ranks
-        ]
-        return RankedWindow(own, [trace.grad["table"].flatten().tolist()] * 2)
+        return left_by_processes(explorer.trace)
 
     monkeypatch.setattr(ranks_explorer, "run_window", stand_in)
     assert "Computed in one process, rank after rank." in explorer.drawing.text

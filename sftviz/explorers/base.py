@@ -1,9 +1,11 @@
 """What all explorers have in common: one state, a picture of it, and controls that change it."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import wraps
 from html import escape
 from types import MappingProxyType
 
@@ -23,6 +25,17 @@ from sftviz.views.overview import asked
 from sftviz.views.parts import FRAME, WIDTH, readout
 
 _SCROLLS = '<pre tabindex="0" style="max-height: 24em; overflow: auto">'  # long code; by key too
+
+
+def _one_at_a_time(method: Callable) -> Callable:
+    """Let a change wait until the one before it is made: a front end may use several threads."""
+
+    @wraps(method)
+    def waiting(self: "Explorer", *args: object, **named: object) -> object:
+        with self._lock:
+            return method(self, *args, **named)
+
+    return waiting
 
 
 class Field(traitlets.TraitType):
@@ -91,6 +104,7 @@ class Explorer(LiveWidget):
         limits: Mapping[str, float] = MappingProxyType({}),
         **traits: object,
     ) -> None:
+        self._lock = threading.RLock()
         super().__init__(LiveDrawing(actions=dict(actions), limits=dict(limits)), **traits)
         self.controls: dict[str, ipywidgets.DOMWidget] = {}
         self._links: list[ipywidgets.Widget] = []
@@ -160,6 +174,7 @@ class Explorer(LiveWidget):
             case _:
                 setattr(self, name, value)
 
+    @_one_at_a_time
     def load(self, state: object) -> None:
         """Replace the state, and select its first entry.
 
@@ -178,6 +193,7 @@ class Explorer(LiveWidget):
         """
         self._update(changes)
 
+    @_one_at_a_time
     def _update(self, changes: Mapping[str, object], *, is_edit: bool = False) -> None:
         if self._draft is not None:
             self._draft |= changes
@@ -197,6 +213,7 @@ class Explorer(LiveWidget):
         except Exception as error:  # torch raises many kinds
             raise traitlets.TraitError(str(error)) from error
 
+    @_one_at_a_time
     def move_lens(
         self, rows: int | range | slice | None = None, columns: int | range | slice | None = None
     ) -> None:
@@ -318,6 +335,7 @@ class Explorer(LiveWidget):
         self.children = (box, self._code, self.live)
         self._show_controls()
 
+    @_one_at_a_time
     def redraw(self, change: object = None) -> None:
         """Draw the state again, and set the controls to it."""
         self._become(self.state, self.trace, self.selected, lens=self._lens)
@@ -387,11 +405,13 @@ class Explorer(LiveWidget):
                 values |= zip(index_of, map(_rounded, entries.tolist()), strict=True)
         return values
 
+    @_one_at_a_time
     def _fit_width(self, change: dict) -> None:
         # Only the picture: a message about a wrong value, and that value in its control, stay.
         self._outline, *picture = self._picture(self.state, self.trace, self.selected, self._lens)
         self.live.show(*picture, self._edits_id)
 
+    @_one_at_a_time
     def _on_edits(self, change: dict) -> None:
         edits = change["new"]
         self._edits_id = edits["id"]
@@ -406,12 +426,14 @@ class Explorer(LiveWidget):
                     self.edit(entries)
         self.live.acknowledged = self._edits_id  # also what was refused, and what was empty
 
+    @_one_at_a_time
     def _on_selected(self, change: dict) -> None:
         index = parse_key(change["new"])[1]
         is_there = index and self.has_entry(self.state, index)
         if is_there and _inside(index, self._outline) == index:  # else from a picture that is gone
             self.selected = index
 
+    @_one_at_a_time
     def _on_control(self, name: str, value: object = None) -> None:
         if self._is_showing_controls:  # a control may round what it shows; the state must not
             return

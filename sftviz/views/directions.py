@@ -84,7 +84,7 @@ def _table(found: Sequence[Direction], unit: int, longest: float) -> Node:
         shown = min(1.0, longest / at.length) * unit if at.length else 0.0
         x, y = (part * shown for part in at.points[-1])
         arrow = Trail(room, 2, ((0.0, 1.3), (max(0.0, x), max(0.0, 1.3 - y * _ASPECT))), _tone(at))
-        below = Trail(room, 2, ((0.0, 1.7), (float(unit), 1.7)), "masked")
+        below = Trail(room, 2, ((0.0, 1.7), (float(unit), 1.7)), _FULL_BATCH)
         texts = (_name(at), _NAMES), (number(at.length), _LENGTHS), (f"{_degrees(at)}°", _ANGLES)
         numbers = Row(tuple(Align(Text(text, _tone(at)), cells) for text, cells in texts))
         more = Text("…" if at.length > longest else "", "muted")

@@ -218,6 +218,7 @@ def test_ranks_are_played_changed_and_started(lab, shown):
     expect(picture).to_contain_text("Outside no_sync()")
     expect(cell(place, "ratio")).to_have_text("")
     ranks.press("ArrowLeft")
+    expect(picture).to_have_attribute("aria-label", re.compile("^2 ranks"))
     place.get_by_role("button", name="real processes").press("Enter")
     expect(picture).to_contain_text("2 processes are starting")
     expect(picture).to_contain_text("Run on 2 real processes too")
