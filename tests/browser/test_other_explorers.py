@@ -161,15 +161,15 @@ def test_a_conversation_of_ones_own_loses_its_first_word(lab, shown):
     place.get_by_role("combobox", name="what goes wrong").select_option("mask about the token read")
     expect(picture).to_contain_text("Never learned: “Paris”.")
     expect(cell(place, "response_mask[0,2]")).to_have_text("0")
-    cell(place, "labels[0,2]").focus()
-    place.page.keyboard.press("ArrowDown")  # from the label to its bit
-    expect(cell(place, "response_mask[0,2]")).to_be_focused()
     place.get_by_role("textbox", name="response").fill("")
     expect(place.get_by_role("alert")).to_contain_text("the response has no word")
     place.get_by_role("textbox", name="response").fill("Paris")
     expect(place.get_by_role("alert")).to_be_hidden()
     place.get_by_role("button", name="train a model so").press("Enter")
     expect(picture).to_contain_text("Trained so, a small model answers")
+    cell(place, "labels[0,2]").focus()
+    place.page.keyboard.press("ArrowDown")  # from the label to its bit
+    expect(cell(place, "response_mask[0,2]")).to_be_focused()
     keeps_nobody_out(lab, place, "masks")
 
 
