@@ -426,6 +426,7 @@ function createBoxes(model, { element, all }, edits, signal) {
       box.remove();
       boxes.delete(key);
     }
+    if (!cells.length) return; // where things are is slow to ask
     const { left, top } = element.getBoundingClientRect();
     cells.forEach((cell, i) => {
       cell.setAttribute("data-action", "type");

@@ -1,6 +1,7 @@
 """All rules side by side: the microbatches head to tail, and where each rule arrives."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from sftviz.directions import Direction
 from sftviz.drawing.drawing import Drawing
@@ -16,6 +17,7 @@ _NAMES, _LENGTHS, _ANGLES = 18, 7, 5  # cells of the table's columns
 _LARGE, _SMALL = (9, 2.5), (6, 2.0)  # cells of a length of 1 in the table, and how many have room
 _SAME = 5e-4  # a length that is shown as 1, or an angle as 0
 _FULL_BATCH = "lens"  # the tone
+_ARROWS = "Each arrow is a gradient. B: rows of a microbatch, G: microbatches of a window."
 _ASPECT = CELL_WIDTH / CELL_HEIGHT
 
 
@@ -30,7 +32,9 @@ def directions_view(found: Sequence[Direction], width: int = WIDTH) -> Drawing:
         TypeError, ValueError: the width is too small.
     """
     check_width(width)
-    plane = _card("Microbatches, head to tail", _plane(found, min(_PLANE[0], width - FRAME)))
+    cells = min(_PLANE[0], width - FRAME)
+    what = tuple(Text(line, "muted") for line in wrap(_ARROWS, cells))
+    plane = _card("Microbatches, head to tail", Column((*what, _plane(found, cells))))
     table = _card("All rules", _table(found, *_LARGE))
     if plane.width + 1 + table.width <= width:
         scene: Node = Row((plane, table), gap=1)
@@ -90,8 +94,10 @@ def _table(found: Sequence[Direction], unit: int, longest: float) -> Node:
         more = Text("…" if at.length > longest else "", "muted")
         lower = tuple(Column((Text(""), node)) for node in (numbers, more))
         lines.append(Row((lower[0], Stack((below, arrow)), lower[1])))
-    note = "Below each arrow: the full batch."
-    return Column((*lines, Text(""), Text(note, "muted")))
+    notes = ["Below each arrow: the full batch."]
+    if any(at.length > longest for at in found):
+        notes.append("…: too long for this picture.")
+    return Column((*lines, Text(""), *(Text(note, "muted") for note in notes)))
 
 
 def _distinct(found: Sequence[Direction]) -> list[Direction]:

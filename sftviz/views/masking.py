@@ -189,10 +189,10 @@ def _sentences(masking: Masking) -> list[tuple[str, str]]:
     said = [(f"{masking.way.name}: {masking.way.because}.", "ink")]
     differ = f"{len(masking.lost)} lost, {len(masking.gained)} gained; {count}"
     if not masking.lost and not masking.gained:
-        said.append((f"{differ}, the right ones. The mask says nothing.", "scaled_loss"))
+        said.append((f"{differ}, the right ones. The mask doesn't show it.", "scaled_loss"))
         return said
-    unseen = ", so the count says nothing" if masking.num_tokens == right else f", not {right}"
-    said.append((f"{differ}{unseen}.", "scaled_loss"))
+    beside = "as many as should" if masking.num_tokens == right else f"not {right}"
+    said.append((f"{differ}, {beside}.", "scaled_loss"))
     if masking.lost:
         lost = [masking.text.tokens[place] for place in masking.lost]
         said.append((f"Never learned: {_quoted(lost)}.", "ink"))
