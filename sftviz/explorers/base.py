@@ -229,6 +229,7 @@ class Explorer(LiveWidget):
             raise traitlets.TraitError(str(error)) from error
         self._become(self.state, self.trace, self.selected, self._view_traits, lens)
 
+    @_one_at_a_time
     def edit(self, entries: Mapping[str, float]) -> None:
         """Set entries of the state's tensors by key, such as `response_mask[0,2]`.
 
@@ -345,6 +346,7 @@ class Explorer(LiveWidget):
         """The traits that say what is looked at."""
         return [name for name in ("selected", "rows", "columns") if self.has_trait(name)]
 
+    @_one_at_a_time
     def _look(self, index: tuple[int, ...]) -> None:
         """Select an entry, and move the lens if its token is not shown."""
         lens = self._lens

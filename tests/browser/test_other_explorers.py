@@ -121,7 +121,7 @@ def test_a_window_is_scrubbed_played_and_changed(lab, shown):
     expect(picture).not_to_have_attribute("aria-label", end)
     play.click()
     expect(place.get_by_role("button", name="pause", exact=True)).to_be_visible()
-    expect(picture).to_have_attribute("aria-label", end)  # 0.9 s each
+    expect(picture).to_have_attribute("aria-label", end)
     expect(play).to_be_visible()
     said = place.page.evaluate("said")
     assert said[-1] == end and len(set(said)) > 2  # moment after moment, not straight to the end
